@@ -1,0 +1,74 @@
+# make demo    a made-up directory, served over SCIM     PEOPLE=50000 PORT=8081 make demo
+# make test    ruff, mypy and all tests, the built wheel included
+# make lint    ruff and mypy alone
+# make bench   ratios against the bare parts             PEOPLE=1000000 make bench
+# make clean   removes everything that these made
+#
+# Each makes its own .venv first. PYTHON=/path/to/python3.12 make test chooses another Python.
+
+PYTHON ?= python3
+PEOPLE ?= 1000
+PORT ?= 8080
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check --no-input
+# The requirements as pyproject.toml lists them; the project itself runs from the tree.
+PROJECT := import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+RUNTIME := $(PROJECT); print(*project["dependencies"], sep="\n")
+DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
+# An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
+USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
+
+.PHONY: help demo test lint bench clean constraints environment
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(VENV)/.runtime
+	@exec $(PY) -m snapshot demo --people '$(PEOPLE)' --port '$(PORT)' --folder .demo
+
+test: lint
+	$(PY) -m pytest
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev
+	@PYTHONPATH=. $(PY) tests/bench/run.py
+
+clean:
+	rm -rf $(VENV) .demo .bench dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+environment:
+	@command -v '$(PYTHON)' >/dev/null || \
+	  { echo "There is no $(PYTHON). Install Python 3.11 or newer (Debian: apt install python3-venv)." >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$('$(PYTHON)' -V 2>&1), 3.11 or newer is needed: PYTHON=/path/to/it make ..." >&2; exit 1; }
+	@'$(PYTHON)' -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "$(PYTHON) cannot make virtual environments (Debian: apt install python3-venv)." >&2; exit 1; }
+	@echo "Making $(VENV) with $$('$(PYTHON)' -V)."
+	@'$(PYTHON)' -m venv --clear $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt $(if $(filter True,$(USABLE)),,environment)
+	@echo "Installing what scheduler and server need."
+	@$(PY) -c '$(RUNTIME)' > $@.txt
+	@$(PIP) install --constraint constraints.txt --requirement $@.txt
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@echo "Installing what the tests need."
+	@$(PY) -c '$(DEV)' > $@.txt
+	@$(PIP) install --constraint constraints.txt --requirement $@.txt
+	@touch $@
+
+# The newest version of everything, into constraints.txt. Run it, run make test, commit.
+constraints: environment
+	$(PY) -c '$(RUNTIME)' > $(VENV)/all.txt
+	$(PY) -c '$(DEV)' >> $(VENV)/all.txt
+	$(PIP) install --requirement $(VENV)/all.txt
+	sed -n '/^#/p' constraints.txt > $(VENV)/constraints.txt
+	$(PY) -m pip freeze >> $(VENV)/constraints.txt
+	mv $(VENV)/constraints.txt constraints.txt

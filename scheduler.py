@@ -1,0 +1,283 @@
+"""Process 1: refresh the snapshot on schedule and on request. The only importer of APScheduler.
+
+python scheduler.py [--config FILE] [--once | --check]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from snapshot import control
+from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_config
+from snapshot.errors import ConfigProblem, SnapshotError, StoreError
+from snapshot.logs import now_text, setup_logs
+from snapshot.progress import ProgressLine, summary
+from snapshot.refresh import check_source
+from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
+from snapshot.worker import refresh_with_deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apscheduler.events import JobExecutionEvent
+
+    from snapshot.config import Config
+
+log = logging.getLogger("scheduler")
+
+LOCK_NAME = "SCHEDULER.LOCK"
+_TICK_SECONDS = 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit code."""
+    parser = make_parser("scim-scheduler", "Read users from the database and publish snapshots for the SCIM server.")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--once", action="store_true", help="refresh now, print the result, exit")
+    mode.add_argument("--check", action="store_true", help="check configuration, connection and columns, exit")
+    options = parser.parse_args(arguments)
+    config = read_config(options)
+    if config is None:
+        return EXIT_CONFIG
+    setup_logs(config.log, process="scheduler")
+    try:
+        trigger = make_trigger(config)
+    except ValueError as error:
+        problem = ConfigProblem(
+            config.where,
+            "schedule.cron",
+            f'"{config.schedule.cron}" ({error})',
+            "five fields: minute hour day month weekday",
+        )
+        print(problem, file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    for warning in config.warnings:
+        log.warning(warning)
+    try:
+        if options.check:
+            return check(config)
+        with writer_lock(config.data_dir, LOCK_NAME):
+            program = Scheduler(config)
+            return program.once() if options.once else program.run(trigger)
+    except SnapshotError as error:
+        print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+
+
+def check(config: Config) -> int:
+    """Connect, compare the mapping with the columns, print what was found."""
+    isolation, columns, warnings = check_source(config)
+    print(f"Configuration: {config.where} is valid.")  # noqa: T201
+    print(f"Source: connected; isolation: {isolation}; {len(columns)} columns: {', '.join(columns)}.")  # noqa: T201
+    for warning in warnings:
+        print(f"Warning: {warning}")  # noqa: T201
+    print("Every mapped column exists. Nothing was read or published.")  # noqa: T201
+    return EXIT_OK
+
+
+def make_trigger(config: Config) -> CronTrigger | IntervalTrigger:
+    """Return the APScheduler trigger of the schedule; ValueError for a cron expression that is none."""
+    schedule = config.schedule
+    jitter = schedule.jitter_seconds or None
+    if not schedule.cron:
+        # A jitter as long as the interval itself would let two runs change places.
+        jitter = min(schedule.jitter_seconds, schedule.interval_seconds // 4) or None
+        return IntervalTrigger(seconds=schedule.interval_seconds, jitter=jitter, timezone=UTC)
+    trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZoneInfo(schedule.timezone))
+    trigger.jitter = jitter
+    return trigger
+
+
+class Scheduler:
+    """Refreshes one data folder: on schedule, on request, never two at once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._data_dir = config.data_dir
+        self._stop = threading.Event()
+        self._running = threading.Lock()
+        self._line = ProgressLine(sys.stderr)
+        old = control.read_status(self._data_dir)
+        self._status = control.SchedulerStatus(
+            pid=os.getpid(),
+            started_at=now_text(),
+            updated_at=now_text(),
+            phase="starting",
+            last_success=old.last_success if old else None,
+            last_outcome=old.last_outcome if old else None,
+            failures_in_a_row=old.failures_in_a_row if old else 0,
+        )
+        self._status_lock = threading.Lock()
+        self._last_written = 0.0
+        self._scheduler: BackgroundScheduler | None = None
+
+    def once(self) -> int:
+        """Refresh now; print the result; return the exit code."""
+        self._handle_signals()
+        self._abandon_requests()
+        outcome = self.refresh()
+        self._say(phase="stopped")
+        print(summary(outcome), file=sys.stdout if outcome.state == "published" else sys.stderr)
+        return {"published": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome.state, EXIT_FAILED)
+
+    def run(self, trigger: CronTrigger | IntervalTrigger) -> int:
+        """Refresh on schedule and on request until SIGTERM or Ctrl-C."""
+        self._handle_signals()
+        self._abandon_requests()
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(2)},
+            # A late run is run, not dropped (the default drops it after one second); many late runs are one.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
+        scheduler.add_job(self.refresh, trigger, id="refresh", next_run_time=first_run(trigger, self._published_at()))
+        self._scheduler = scheduler
+        scheduler.start()
+        self._say(phase="idle")
+        log.info(
+            "scheduler started",
+            extra={"facts": {"data_dir": str(self._data_dir), "next_run_at": self._next_run_at()}},
+        )
+        while not self._stop.wait(_TICK_SECONDS):
+            self._tick()
+        scheduler.shutdown(wait=True)
+        self._say(phase="stopped")
+        log.info("scheduler stopped")
+        return EXIT_OK
+
+    def refresh(self) -> control.RefreshOutcome:
+        """Refresh once, in a child process, and say everywhere how it ended."""
+        with self._running:
+            requests = control.take_requests(self._data_dir)
+            self._say(phase="refreshing")
+            outcome = refresh_with_deadline(self._config, on_progress=self._progress, stop=self._stop)
+            self._line.clear()
+            control.answer_requests(self._data_dir, requests, outcome)
+            control.forget_old_requests(self._data_dir)
+            good = outcome.state == "published"
+            self._say(
+                phase="idle",
+                progress=None,
+                last_outcome=outcome,
+                last_success=outcome if good else self._status.last_success,
+                failures_in_a_row=0 if good else self._status.failures_in_a_row + 1,
+            )
+        facts: dict[str, object] = {
+            "state": outcome.state,
+            "generation": outcome.generation,
+            "seconds": outcome.seconds,
+            **outcome.counts,
+        }
+        if good:
+            log.info("refresh published", extra={"facts": facts})
+        else:
+            facts |= {"code": outcome.code, "reason": outcome.reason, "remedy": outcome.remedy}
+            log.error(
+                "refresh %s; the last good snapshot goes on being served",
+                outcome.state,
+                extra={"facts": facts},
+            )
+        for warning in outcome.warnings:
+            log.warning(warning)
+        return outcome
+
+    def _tick(self) -> None:
+        """Look for asked-for refreshes, and say now and then that we are alive."""
+        with contextlib.suppress(StoreError):
+            asked = any(request.state == "queued" for request in control.list_requests(self._data_dir))
+            if asked and not self._running.locked() and self._scheduler is not None:
+                # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
+                self._scheduler.add_job(self.refresh, id="asked", replace_existing=True)
+        if time.monotonic() - self._last_written > control.HEARTBEAT_SECONDS:
+            self._say()
+
+    def _progress(self, progress: control.Progress) -> None:
+        self._line.show(progress)
+        self._say(progress=progress)
+
+    def _say(self, **changes: Any) -> None:
+        """Write status.json; a folder that cannot be written must not stop the schedule."""
+        with self._status_lock:
+            self._status = msgspec.structs.replace(
+                self._status, updated_at=now_text(), next_run_at=self._next_run_at(), **changes
+            )
+            self._last_written = time.monotonic()
+            try:
+                control.write_status(self._data_dir, self._status)
+            except OSError as error:
+                log.warning("status.json cannot be written", extra={"facts": {"reason": str(error)}})
+
+    def _next_run_at(self) -> str:
+        job = self._scheduler.get_job("refresh") if self._scheduler and self._scheduler.running else None
+        return now_text(job.next_run_time) if job and job.next_run_time else ""
+
+    def _published_at(self) -> datetime | None:
+        """Return when the generation being served was published; None if there is none that can be read."""
+        try:
+            number = read_current(self._data_dir)
+            if number is None:
+                return None
+            manifest = read_manifest(generation_directory(self._data_dir, number))
+        except StoreError as error:
+            log.warning("the published generation cannot be read", extra={"facts": {"reason": error.cause}})
+            return None
+        return datetime.fromtimestamp(manifest.created_ms / 1000, UTC)
+
+    def _abandon_requests(self) -> None:
+        """Answer requests that a scheduler which died has left as running."""
+        left = [request for request in control.list_requests(self._data_dir) if request.state == "running"]
+        outcome = control.RefreshOutcome(
+            state="failed", at=now_text(), reason="The scheduler stopped during this refresh."
+        )
+        control.answer_requests(self._data_dir, left, outcome)
+
+    def _handle_signals(self) -> None:
+        def stop(_number: int, _frame: object) -> None:
+            self._stop.set()
+
+        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Ctrl-Break and console close on Windows
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), stop)
+
+
+def first_run(trigger: CronTrigger | IntervalTrigger, published: datetime | None) -> datetime:
+    """Return when the first refresh runs: now if the snapshot is older than the schedule wants it."""
+    now = datetime.now(UTC)
+    if published is None or published > now:  # a time of publication in the future: the clock was set back
+        return now
+    if isinstance(trigger, IntervalTrigger):
+        following: datetime = published + trigger.interval
+        return max(now, following)
+    missed = trigger.get_next_fire_time(None, published + timedelta(seconds=1))
+    if missed is not None and missed <= now:
+        return now
+    planned: datetime | None = trigger.get_next_fire_time(None, now)
+    return planned or now
+
+
+def _log_event(event: JobExecutionEvent) -> None:
+    if event.code == EVENT_JOB_MISSED:
+        log.warning("a scheduled refresh was missed", extra={"facts": {"scheduled_at": str(event.scheduled_run_time)}})
+    else:
+        log.error("a job of the scheduler failed", exc_info=event.exception, extra={"facts": {"job": event.job_id}})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

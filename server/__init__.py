@@ -1,0 +1,1 @@
+"""The HTTP side: answers SCIM requests from the newest snapshot and nothing else."""

@@ -1,0 +1,98 @@
+"""The application: `create_app(config, live)` wires the parts and does no I/O."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from server import discovery, operations, resources
+from server.auth import authenticate
+from server.credentials import open_access
+from server.documents import make_documents
+from server.errors import NotFoundError, UnsupportedError
+from server.keys import ACCESS, CONFIG, DOCUMENTS, LIVE, PINS, ROUTE, ROUTER, SCANNERS
+from server.middleware import MAX_BODY_BYTES, canonical
+from server.pins import Pins
+from server.routes import Area, Router
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from server.live import LiveSnapshot
+    from snapshot.config import Config
+
+_SCANNER_THREADS = 2
+# SCIM endpoints that this server knows of and does not offer (RFC 7644 sections 3.7, 3.11 and 3.4.3).
+_UNSUPPORTED = {"Bulk": "bulk operations", "Me": "/Me", ".search": "POST .search"}
+
+
+def create_app(config: Config, live: LiveSnapshot) -> web.Application:
+    """Return the application. Secrets are read and the watch on the data folder begins when it starts."""
+    app = web.Application(middlewares=(canonical, authenticate), client_max_size=MAX_BODY_BYTES)
+    server = config.server
+    app[CONFIG] = config
+    app[LIVE] = live
+    app[PINS] = Pins(ttl_seconds=server.pin_ttl_seconds, limit=server.max_pins)
+    app[ROUTER] = Router(server.paths)
+    app[DOCUMENTS] = {path: make_documents(config, base) for path, base in server.paths.items()}
+    # One route for everything: Okta doubles slashes and ids hold encoded ones, so Router reads the raw path.
+    app.router.add_route("*", "/{path:.*}", _dispatch, expect_handler=_no_expectation)
+    app.cleanup_ctx.append(_access)
+    app.cleanup_ctx.append(_scanners)
+    app.cleanup_ctx.append(_watch)
+    return app
+
+
+async def _dispatch(request: web.Request) -> web.StreamResponse:
+    route = request[ROUTE]
+    if route.parts is None:
+        raise NotFoundError("There is no such path: it is not UTF-8 text.")
+    if route.area is Area.SCIM:
+        if route.name in resources.RESOURCE_TYPES:
+            return await resources.handle(request)
+        if route.name in discovery.NAMES:
+            return await discovery.handle(request)
+        if route.name in _UNSUPPORTED:
+            raise UnsupportedError(f"This server does not offer {_UNSUPPORTED[route.name]}.")
+        raise NotFoundError("There is no such endpoint.")
+    if route.area is Area.ADMIN:
+        return await operations.handle_admin(request)
+    return await operations.handle_open(request)
+
+
+async def _no_expectation(_request: web.Request) -> None:
+    """Let `Expect` pass: no body is wanted, so the final answer comes at once (RFC 9110 section 10.1.1)."""
+
+
+async def _access(app: web.Application) -> AsyncIterator[None]:
+    server = app[CONFIG].server
+    app[ACCESS] = open_access(server.auth, server.admin)
+    yield
+    app[ACCESS].close()
+
+
+async def _scanners(app: web.Application) -> AsyncIterator[None]:
+    executor = ThreadPoolExecutor(_SCANNER_THREADS, thread_name_prefix="scan")
+    app[SCANNERS] = executor
+    yield
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _watch(app: web.Application) -> AsyncIterator[None]:
+    """Look for newer generations and end idle pins for as long as the application lives."""
+    live, pins = app[LIVE], app[PINS]
+    seconds = app[CONFIG].server.poll_seconds
+
+    async def watch() -> None:
+        while True:
+            await live.poll()
+            pins.expire()
+            await asyncio.sleep(seconds)
+
+    task = asyncio.create_task(watch(), name="watch the data folder")
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,30 @@
+"""The middleware that asks for credentials: before 404, 405 and 501, on every path of its area."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from server.errors import ForbiddenError
+from server.keys import ACCESS, PRINCIPAL, ROUTE
+from server.routes import Area
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through when its area's credential is right; the SCIM one opens nothing else."""
+    area = request[ROUTE].area
+    if area is not Area.OPEN:
+        access = request.config_dict[ACCESS]
+        authenticator = access.scim if area is Area.SCIM else access.admin
+        if authenticator is None:
+            raise ForbiddenError(
+                "Administration is off. Set [server.admin] in the configuration "
+                "(or SCIM_ADMIN_TOKEN in the environment) to turn it on."
+            )
+        request[PRINCIPAL] = await authenticator.authenticate(request.headers)
+    return await handler(request)

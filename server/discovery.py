@@ -1,0 +1,51 @@
+"""ServiceProviderConfig(s), ResourceTypes and Schemas: the ready documents of a base path, read-only.
+
+Works before the first snapshot exists. Both spellings of the first are answered in both versions:
+Okta's agent asks for the plural in 1.1 and the singular in 2.0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from server.answer import scim_answer
+from server.errors import ForbiddenError, MethodNotAllowedError, NotFoundError
+from server.keys import DOCUMENTS, ROUTE
+from server.query import parse_query
+from snapshot.scim import ScimVersion
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from server.documents import Documents
+
+NAMES = frozenset({"ServiceProviderConfig", "ServiceProviderConfigs", "ResourceTypes", "Schemas"})
+_READ_METHODS = ("GET", "HEAD")
+
+
+async def handle(request: web.Request) -> web.Response:
+    """Answer one discovery request."""
+    route = request[ROUTE]
+    if request.method not in _READ_METHODS:
+        raise MethodNotAllowedError(f"{route.name} can only be read.", allow=_READ_METHODS)
+    body = _find(request.config_dict[DOCUMENTS][route.base], route.parts or ())
+    if body is None:
+        raise NotFoundError(f"There is no such document under {route.name}.")
+    if route.version is ScimVersion.V2_0 and "filter" in parse_query(route.query):
+        # RFC 7644 section 4: a filter on these endpoints is refused with 403, paging is ignored.
+        raise ForbiddenError(f"{route.name} cannot be filtered.")
+    return scim_answer(body, route.version)
+
+
+def _find(documents: Documents, parts: tuple[str, ...]) -> bytes | None:
+    name, *rest = parts
+    if name.startswith("ServiceProviderConfig"):
+        return None if rest else documents.service_provider_config
+    whole, single = (
+        (documents.resource_types, documents.resource_type)
+        if name == "ResourceTypes"
+        else (documents.schemas, documents.schema)
+    )
+    if not rest:
+        return whole
+    return single.get(rest[0].casefold()) if len(rest) == 1 else None

@@ -1,0 +1,125 @@
+"""The outermost middleware: a request id, our own limits, errors to SCIM, one canonical log line.
+
+The log never holds values of the query, ids or headers: they may be people's data or secrets.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from server.answer import error_answer
+from server.errors import (
+    BodyTooLargeError,
+    HeadersTooLargeError,
+    InternalError,
+    InvalidFilterError,
+    ScimError,
+    StatusError,
+    UriTooLongError,
+)
+from server.keys import GENERATION, PRINCIPAL, QUIET, REQUEST_ID, ROUTE, ROUTER
+from server.routes import Area, Route
+from snapshot.errors import FilterError
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+log = logging.getLogger("server.request")
+
+# A filter of 200 ORed addresses has some 10,000 characters, three times as many percent-encoded.
+MAX_TARGET_BYTES = 32 << 10
+# Okta's agent may add a header of 10 KB; anything that sends more than this is broken.
+MAX_HEADER_BYTES = 32 << 10
+# No request needs a body; the writes that are refused are small.
+MAX_BODY_BYTES = 64 << 10
+_FIELD_OVERHEAD_BYTES = 4
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_LOGGED_PATH_LENGTH = 200
+_SERVER_ERROR = 500
+_CLIENT_ERROR = 400
+
+
+@web.middleware
+async def canonical(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every request in the right shape, whatever happens, and log one line."""
+    started = time.perf_counter()
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if given and _REQUEST_ID.match(given) else os.urandom(8).hex()
+    request[REQUEST_ID] = request_id
+    request[ROUTE] = route = request.config_dict[ROUTER].resolve(request.raw_path)
+    try:
+        _check_limits(request)
+        response = await handler(request)
+    except ScimError as error:
+        response = error_answer(error, route.version)
+    except FilterError as error:
+        response = error_answer(InvalidFilterError(error.detail), route.version)
+    except web.HTTPException as error:
+        response = error_answer(_from_aiohttp(error), route.version)
+    except Exception:
+        log.exception(
+            "unexpected error", extra={"facts": {"request_id": request_id, "path": shown_path(route)}}
+        )
+        response = error_answer(InternalError(request_id), route.version)
+    response.headers["X-Request-Id"] = request_id
+    _log(request, route, response, started)
+    return response
+
+
+def _check_limits(request: web.Request) -> None:
+    """Refuse what is too large with the status that says so; the parser's own limits lie far above."""
+    if len(request.raw_path) > MAX_TARGET_BYTES:
+        raise UriTooLongError(f"The request target has more than {MAX_TARGET_BYTES} bytes.")
+    size = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in request.raw_headers)
+    if size > MAX_HEADER_BYTES:
+        raise HeadersTooLargeError(f"The header fields have more than {MAX_HEADER_BYTES} bytes.")
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise BodyTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
+
+
+def _from_aiohttp(error: web.HTTPException) -> ScimError:
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return BodyTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
+    return StatusError(error.status, f"{error.reason}.")
+
+
+def shown_path(route: Route) -> str:
+    """Return the path for the log: ids are left out below a base path."""
+    if route.parts is None:
+        return f"{route.base}/(not UTF-8)"
+    if route.area is Area.SCIM:
+        known = route.parts[:1]
+        text = "/".join((route.base, *known, *("{id}" for _ in route.parts[1:])))
+    else:
+        text = "/" + "/".join(route.parts)
+    return text.encode("ascii", "backslashreplace").decode("ascii")[:_LOGGED_PATH_LENGTH]
+
+
+def _log(request: web.Request, route: Route, response: web.StreamResponse, started: float) -> None:
+    if response.status >= _SERVER_ERROR:
+        level = logging.WARNING
+    elif request.get(QUIET) and response.status < _CLIENT_ERROR:
+        level = logging.DEBUG
+    else:
+        level = logging.INFO
+    if not log.isEnabledFor(level):
+        return
+    facts = {
+        "request_id": request[REQUEST_ID],
+        "method": request.method,
+        "path": shown_path(route),
+        "status": response.status,
+        "ms": round((time.perf_counter() - started) * 1000, 2),
+        "bytes": response.content_length or 0,
+        "principal": request.get(PRINCIPAL, ""),
+        "generation": request.get(GENERATION),
+        "peer": request.remote,
+    }
+    log.log(level, "request", extra={"facts": facts})

@@ -1,0 +1,207 @@
+"""Pins: which snapshot a list request sees, so that an import run never mixes two generations.
+
+An import run is what one client (principal, peer address, ScimVersion) lists in a row: Groups, then
+Users, whole or by meta.lastModified, page by page. Its first page pins the newest snapshot; later
+pages and first pages of other resource types stay on it; a first page of a resource type that the run
+has already begun starts a new run on the newest. Any other filtered list pins only itself, and only if
+it has more than one page. A pin is a reference: nothing is copied.
+
+Lives on the event loop, so there are no locks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from server.errors import RestartListError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from snapshot.reader import Snapshot
+    from snapshot.scim import ScimVersion
+
+# Generation numbers are remembered longer than snapshots are held: 16 small entries for each pin.
+_MEMORY_PER_PIN = 16
+_SELECTIONS_PER_RUN = 8
+# Runs of one client that a newer run has replaced; another client may share credential and address.
+_REPLACED_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who lists: the key of an import run."""
+
+    principal: str
+    peer: str
+    version: ScimVersion
+
+
+@dataclass(frozen=True, slots=True)
+class ListName:
+    """Which list: `filter` is None for a whole list; `is_import` for lists that belong to an import run."""
+
+    resource_type: str
+    filter: str | None
+    is_import: bool
+
+
+@dataclass(slots=True)
+class Run:
+    """One pinned snapshot and what has been listed from it."""
+
+    snapshot: Snapshot
+    used_at: float
+    begun: set[str] = field(default_factory=set)
+    # list -> the startIndex that a client which reads page by page asks for next
+    following: dict[ListName, int] = field(default_factory=dict)
+    selections: OrderedDict[ListName, Sequence[int]] = field(default_factory=OrderedDict)
+
+    def keep_selection(self, name: ListName, ordinals: Sequence[int]) -> None:
+        """Remember what a filter selected, so that later pages do not evaluate it again."""
+        self.selections[name] = ordinals
+        if len(self.selections) > _SELECTIONS_PER_RUN:
+            self.selections.popitem(last=False)
+
+
+class Pins:
+    """Every pin of this process: bounded in number and ended by idleness."""
+
+    def __init__(
+        self, *, ttl_seconds: float, limit: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._ttl_seconds = ttl_seconds
+        self._limit = limit
+        self._clock = clock
+        self._started_at = clock()
+        # Newest run first in each list; the least recently used key first in the dictionary.
+        self._runs: OrderedDict[Hashable, list[Run]] = OrderedDict()
+        self._memory: OrderedDict[Hashable, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(runs) for runs in self._runs.values())
+
+    def choose(self, client: Client, name: ListName, *, start_index: int, newest: Snapshot) -> Run:
+        """Return the run that answers this page.
+
+        Raises RestartListError if earlier pages may have come from another generation than can be served.
+        """
+        self.expire()
+        key = _key(client, name)
+        runs = self._runs.get(key, [])
+        if len(runs) > 1:
+            self._drop_idle(runs)
+        if start_index == 1:
+            run = self._begin(key, runs, name, newest)
+        else:
+            run = _continued(runs, name, start_index) or self._rejoin(key, client, name, newest)
+        run.used_at = self._clock()
+        if key in self._runs:
+            self._runs.move_to_end(key)
+        return run
+
+    def served(self, client: Client, name: ListName, run: Run, *, following: int, total: int) -> None:
+        """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
+        run.following[name] = following
+        self._remember((client, name), run.snapshot.generation)
+        if not name.is_import and following <= total:
+            key = _key(client, name)
+            if not any(item is run for item in self._runs.get(key, ())):
+                self._hold(key, run)
+
+    def expire(self) -> None:
+        """End the runs that have been idle too long; their snapshots are freed with them."""
+        oldest = self._clock() - self._ttl_seconds
+        while self._runs:
+            key, runs = next(iter(self._runs.items()))
+            if max(run.used_at for run in runs) > oldest:
+                break
+            del self._runs[key]
+
+    def generations(self) -> dict[int, int]:
+        """Return how many pins hold each generation."""
+        found: dict[int, int] = {}
+        for runs in self._runs.values():
+            for run in runs:
+                found[run.snapshot.generation] = found.get(run.snapshot.generation, 0) + 1
+        return found
+
+    def _begin(self, key: Hashable, runs: list[Run], name: ListName, newest: Snapshot) -> Run:
+        if runs and name.is_import and name.resource_type not in runs[0].begun:
+            run = runs[0]
+        else:
+            run = Run(newest, self._clock())
+            if name.is_import:
+                self._hold(key, run)
+        run.begun.add(name.resource_type)
+        return run
+
+    def _hold(self, key: Hashable, run: Run) -> None:
+        kept = []
+        for item in self._runs.get(key, ()):
+            if item.snapshot is run.snapshot:
+                # The same generation: whoever goes on there goes on here.
+                run.following = {**item.following, **run.following}
+                run.selections = item.selections
+            else:
+                kept.append(item)
+        self._runs[key] = [run, *kept[:_REPLACED_RUNS]]
+        self._runs.move_to_end(key)
+        while len(self._runs) > 1 and len(self) > self._limit:
+            self._runs.popitem(last=False)
+
+    def _drop_idle(self, runs: list[Run]) -> None:
+        """Drop replaced runs that have been idle too long; the newest one stays until its client is idle."""
+        oldest = self._clock() - self._ttl_seconds
+        runs[1:] = [run for run in runs[1:] if run.used_at > oldest]
+
+    def _rejoin(self, key: Hashable, client: Client, name: ListName, newest: Snapshot) -> Run:
+        """Answer a later page that no pin answers: only if earlier pages cannot differ from the newest."""
+        remembered = self._memory.get((client, name))
+        runs = self._runs.get(key, [])
+        if remembered is not None:
+            for run in runs:
+                if run.snapshot.generation == remembered:
+                    return run
+            same = remembered == newest.generation
+        else:
+            # Nobody was served here. A server that ran before this one may have served an older
+            # generation; its clients are gone once they have been idle for as long as a pin lives.
+            same = newest.manifest.previous is None or self._clock() - self._started_at > self._ttl_seconds
+        if not same:
+            raise RestartListError
+        for run in runs:
+            if run.snapshot is newest:
+                return run
+        run = Run(newest, self._clock())
+        self._hold(key, run)
+        return run
+
+    def _remember(self, key: Hashable, generation: int) -> None:
+        self._memory[key] = generation
+        self._memory.move_to_end(key)
+        if len(self._memory) > self._limit * _MEMORY_PER_PIN:
+            self._memory.popitem(last=False)
+
+
+def _key(client: Client, name: ListName) -> Hashable:
+    return client if name.is_import else (client, name)
+
+
+def _continued(runs: list[Run], name: ListName, start_index: int) -> Run | None:
+    """Return the run that this page continues.
+
+    The newest run, unless the page leaves a gap in it and follows exactly on a page of a replaced
+    one: then a second client shares credential and address, and goes on where it was.
+    """
+    begun = [run for run in runs if name in run.following]
+    if not begun:
+        return None
+    if start_index > begun[0].following[name]:
+        for run in begun[1:]:
+            if run.following[name] == start_index:
+                return run
+    return begun[0]

@@ -1,0 +1,91 @@
+"""A request target to a Route: which base path, which SCIM version, which decoded segments.
+
+Segments are split on the raw path and percent-decoded exactly once, so an id may hold a slash (%2F),
+a plus or any Unicode text. Empty segments are dropped: Okta's base URL ends with a slash, so `//Users`
+and `/Users/` are usual.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+from snapshot.scim import ScimVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from snapshot.config import BasePath
+
+
+class Area(Enum):
+    """Which part of the server a path belongs to; it decides the credential."""
+
+    SCIM = "scim"
+    ADMIN = "admin"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes. `parts` are the decoded segments below `base`; None if they are not UTF-8."""
+
+    area: Area
+    base: str
+    version: ScimVersion
+    parts: tuple[str, ...] | None
+    query: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the first segment, for example Users; empty for the base itself."""
+        return self.parts[0] if self.parts else ""
+
+
+_STATUS = ("-", "status")
+_BAD = Route(area=Area.OPEN, base="", version=ScimVersion.V2_0, parts=None)
+
+
+class Router:
+    """Knows the configured base paths; the longest one that fits wins."""
+
+    def __init__(self, paths: Mapping[str, BasePath]) -> None:
+        self._bases = {
+            tuple(part for part in path.split("/") if part): (path, item) for path, item in paths.items()
+        }
+        self._lengths = sorted({len(key) for key in self._bases}, reverse=True)
+
+    def resolve(self, raw_target: str) -> Route:
+        """Return the Route of a request target as it came over the wire. Never raises."""
+        if not raw_target.startswith("/"):
+            # absolute-form (RFC 9112 section 3.2.2), as a proxy sends it
+            _, _, rest = raw_target.partition("://")
+            raw_target = "/" + rest.partition("/")[2]
+        path, _, query = raw_target.partition("#")[0].partition("?")
+        raw_parts = [part for part in path.split("/") if part]
+        plain = path.isascii() and "%" not in path
+        decoded = list(raw_parts) if plain else [_decode(part) for part in raw_parts]
+        for length in self._lengths:
+            found = self._bases.get(tuple(decoded[:length]))  # type: ignore[arg-type]  # None never fits
+            if found is not None:
+                base, item = found
+                return Route(Area.SCIM, base, item.version, _whole(decoded[length:]), query)
+        parts = _whole(decoded)
+        if parts is None:
+            return _BAD
+        area = Area.ADMIN if parts[:1] == ("admin",) or parts == _STATUS else Area.OPEN
+        return Route(area, "", ScimVersion.V2_0, parts, query)
+
+
+def _decode(part: str) -> str | None:
+    try:
+        return unquote_to_bytes(part).decode("utf-8")
+    except UnicodeError:
+        return None
+
+
+def _whole(parts: list[str] | list[str | None]) -> tuple[str, ...] | None:
+    found = tuple(part for part in parts if part is not None)
+    return found if len(found) == len(parts) else None

@@ -1,0 +1,108 @@
+"""Write the encoded resources of one type in one version: comma-joined bytes and where each begins.
+
+Resources are appended as they arrive. If they did not arrive in id order, `reorder` copies them once.
+The time of publication is put in at the end, in place, because only then is it known.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import TYPE_CHECKING
+
+from snapshot.encode import CREATED, LAST_MODIFIED, Dresser, Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from snapshot.scim import ScimVersion
+
+_BUFFER_BYTES = 1 << 20
+_OFFSETS_BUFFERED = 1 << 16
+_UNSORTED = ".unsorted"
+_COMMA = b","
+
+
+class BodyWriter:
+    """The body and offsets file of one version."""
+
+    def __init__(self, body: Path, offsets: Path, version: ScimVersion, base_url: str) -> None:
+        self.names = (body.name, offsets.name)
+        self._body_path, self._offsets_path = body, offsets
+        self._dresser = Dresser(version, base_url)
+        self._open()
+
+    def _open(self) -> None:
+        self._body = self._body_path.open("wb", buffering=_BUFFER_BYTES)
+        self._offsets_file = self._offsets_path.open("wb", buffering=_BUFFER_BYTES)
+        self._offsets = array("Q")
+        self._end = 0
+
+    def add(self, encoded: Encoded, created: bytes, modified: bytes) -> None:
+        """Append one resource."""
+        self._append(self._dresser.dress(encoded, created, modified))
+
+    def _append(self, body: bytes) -> None:
+        start = self._end
+        if start:
+            self._body.write(_COMMA)
+        self._body.write(body)
+        self._end = start + len(body) + 1
+        self._offsets.append(start)
+        if len(self._offsets) >= _OFFSETS_BUFFERED:
+            self._write_offsets()
+
+    def _write_offsets(self) -> None:
+        if sys.byteorder == "big":
+            self._offsets.byteswap()
+        self._offsets_file.write(self._offsets.tobytes())
+        del self._offsets[:]
+
+    def finish(self) -> None:
+        """Write the last offset and close."""
+        self._offsets.append(self._end)
+        self._write_offsets()
+        self.discard()
+
+    def discard(self) -> None:
+        """Close the files as they are."""
+        self._body.close()
+        self._offsets_file.close()
+
+    def reorder(self, order: Iterable[int]) -> None:
+        """Write the files anew with the resources `order` names, in that order; close them."""
+        self.finish()
+        body = self._body_path.rename(self._body_path.with_name(self._body_path.name + _UNSORTED))
+        offsets = self._offsets_path.rename(self._offsets_path.with_name(self._offsets_path.name + _UNSORTED))
+        self._open()
+        with body.open("rb", buffering=0) as old_body, offsets.open("rb", buffering=0) as old_offsets:
+            for ordinal in order:
+                old_offsets.seek(ordinal * 8)
+                start, end = _pair(old_offsets.read(16))
+                old_body.seek(start)
+                self._append(old_body.read(end - start - 1))
+        self.finish()
+        body.unlink()
+        offsets.unlink()
+
+
+def _pair(raw: bytes) -> tuple[int, int]:
+    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+
+
+def stamp(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], marker: bytes, moment: bytes) -> None:
+    """Put the time of publication into new and changed resources, where the provisional `marker` stands.
+
+    `stamps` are (ordinal, whether `created` is new too). Both texts have the same length.
+    """
+    with body.open("r+b") as file, offsets.open("rb", buffering=0) as ends:
+        for ordinal, created_too in stamps:
+            ends.seek(ordinal * 8)
+            start, end = _pair(ends.read(16))
+            file.seek(start)
+            text = file.read(end - start - 1)
+            for key in (CREATED, LAST_MODIFIED) if created_too else (LAST_MODIFIED,):
+                at = text.index(key + marker) + len(key)
+                file.seek(start + at)
+                file.write(moment)

@@ -1,0 +1,45 @@
+"""What the three programs have in common on the command line: the options of the configuration, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from snapshot import __version__
+from snapshot.config import Config, environment_config, load_config
+from snapshot.errors import ConfigError
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_REFUSED = 3
+
+
+def make_parser(program: str, description: str) -> argparse.ArgumentParser:
+    """Return a parser with --config, --from-environment and --version."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    add_config_options(parser)
+    parser.add_argument("--version", action="version", version=f"scim-snapshot {__version__}")
+    return parser
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the configuration is."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: config.toml)")
+    where.add_argument(
+        "--from-environment",
+        action="store_true",
+        help="use environment variables and .env, even if there is a config.toml",
+    )
+
+
+def read_config(options: argparse.Namespace) -> Config | None:
+    """Load the configuration the options name; on problems print each on a line and return None."""
+    try:
+        return environment_config() if options.from_environment else load_config(options.config)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return None

@@ -1,0 +1,189 @@
+"""The notes that the two processes pass each other through the data folder.
+
+requests/<id>.json   one file per asked-for refresh: the server writes it, the scheduler answers in it
+status.json          the scheduler's last word
+
+Every note is replaced in one step, so a reader sees a whole note or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import msgspec
+
+from snapshot.errors import StoreError
+from snapshot.logs import now_text
+from snapshot.store import replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+REQUESTS = "requests"
+STATUS = "status.json"
+# The scheduler writes its status at least this often; older means that it is not running.
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 30.0
+_KEPT_REQUESTS = 50
+_MAX_NOTE_BYTES = 1 << 20
+NoteT = TypeVar("NoteT", bound=msgspec.Struct)
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+class RefreshRequest(msgspec.Struct, frozen=True):
+    """One asked-for refresh and what became of it."""
+
+    id: str
+    requested_at: str
+    state: Literal["queued", "running", "published", "unchanged", "refused", "failed"] = "queued"
+    asked_by: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    generation: int | None = None
+    counts: dict[str, int] = {}
+    reason: str = ""
+    remedy: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the running refresh is. `phase`: connect, read, order, index, publish."""
+
+    phase: str
+    rows: int = 0
+    expected_rows: int | None = None
+    rows_per_second: float = 0.0
+    seconds: float = 0.0
+    seconds_left: float | None = None
+
+
+class RefreshOutcome(msgspec.Struct, frozen=True):
+    """How one refresh ended. Texts are for administrators: behind the admin credential only."""
+
+    state: Literal["published", "refused", "failed"]
+    at: str
+    generation: int | None = None
+    counts: dict[str, int] = {}
+    seconds: float = 0.0
+    code: str = ""
+    reason: str = ""
+    remedy: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class SchedulerStatus(msgspec.Struct, frozen=True):
+    """The scheduler's last word."""
+
+    pid: int
+    started_at: str
+    updated_at: str
+    phase: Literal["starting", "idle", "refreshing", "stopped"]
+    progress: Progress | None = None
+    last_success: RefreshOutcome | None = None
+    last_outcome: RefreshOutcome | None = None
+    failures_in_a_row: int = 0
+    next_run_at: str = ""
+
+    def age_seconds(self) -> float:
+        """Return how long ago this was written."""
+        return time.time() - datetime.fromisoformat(self.updated_at).astimezone(UTC).timestamp()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the scheduler that wrote this still runs, as far as a note can tell."""
+        return self.phase != "stopped" and self.age_seconds() < STALE_SECONDS
+
+
+def ask_refresh(data_dir: Path, *, asked_by: str) -> RefreshRequest:
+    """Leave a request for the scheduler; one that is still queued is returned instead of a second one."""
+    queued = next((request for request in list_requests(data_dir) if request.state == "queued"), None)
+    if queued is not None:
+        return queued
+    request = RefreshRequest(id=secrets.token_hex(16), requested_at=now_text(), asked_by=asked_by)
+    try:
+        (data_dir / REQUESTS).mkdir(parents=True, exist_ok=True)
+        write_request(data_dir, request)
+    except OSError as error:
+        raise StoreError(f"The request cannot be written to {data_dir}: {error.strerror}.") from None
+    return request
+
+
+def write_request(data_dir: Path, request: RefreshRequest) -> None:
+    """Write or replace one request."""
+    replace_file(data_dir / REQUESTS / f"{request.id}.json", msgspec.json.encode(request))
+
+
+def read_request(data_dir: Path, request_id: str) -> RefreshRequest | None:
+    """Return one request; None for an id that is unknown or is no id."""
+    if not _ID.match(request_id):
+        return None
+    return _read(data_dir / REQUESTS / f"{request_id}.json", RefreshRequest)
+
+
+def list_requests(data_dir: Path) -> list[RefreshRequest]:
+    """Return all requests, newest first."""
+    try:
+        names = [path for path in (data_dir / REQUESTS).iterdir() if path.suffix == ".json"]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"The requests in {data_dir} cannot be read: {error.strerror}.") from None
+    found = [request for path in names if (request := _read(path, RefreshRequest)) is not None]
+    return sorted(found, key=lambda request: request.requested_at, reverse=True)
+
+
+def take_requests(data_dir: Path) -> list[RefreshRequest]:
+    """Mark every queued request as running and return them: one refresh answers them all."""
+    taken = []
+    for request in list_requests(data_dir):
+        if request.state == "queued":
+            running = msgspec.structs.replace(request, state="running", started_at=now_text())
+            write_request(data_dir, running)
+            taken.append(running)
+    return taken
+
+
+def answer_requests(data_dir: Path, requests: Sequence[RefreshRequest], outcome: RefreshOutcome) -> None:
+    """Write into requests how their refresh ended."""
+    for request in requests:
+        answered = msgspec.structs.replace(
+            request,
+            state=outcome.state,
+            finished_at=outcome.at,
+            generation=outcome.generation,
+            counts=outcome.counts,
+            reason=outcome.reason,
+            remedy=outcome.remedy,
+        )
+        write_request(data_dir, answered)
+
+
+def forget_old_requests(data_dir: Path) -> None:
+    """Remove finished requests but for the newest ones."""
+    finished = [request for request in list_requests(data_dir) if request.finished_at]
+    for request in finished[_KEPT_REQUESTS:]:
+        with contextlib.suppress(OSError):
+            (data_dir / REQUESTS / f"{request.id}.json").unlink()
+
+
+def write_status(data_dir: Path, status: SchedulerStatus) -> None:
+    """Replace the scheduler's status."""
+    replace_file(data_dir / STATUS, msgspec.json.format(msgspec.json.encode(status)), durable=False)
+
+
+def read_status(data_dir: Path) -> SchedulerStatus | None:
+    """Return the scheduler's status; None if it never ran here or the note is not readable."""
+    return _read(data_dir / STATUS, SchedulerStatus)
+
+
+def _read(path: Path, kind: type[NoteT]) -> NoteT | None:
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_MAX_NOTE_BYTES), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None

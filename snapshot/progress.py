@@ -1,0 +1,55 @@
+"""Progress and results as text for a person at a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from snapshot.control import Progress, RefreshOutcome
+
+_WIDTH = 78
+
+
+class ProgressLine:
+    """One line of a terminal that is written over and over; silent where there is no terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._on = stream.isatty()
+
+    def show(self, progress: Progress) -> None:
+        """Show where the refresh is."""
+        if self._on:
+            self._stream.write(f"\r{progress_text(progress):<{_WIDTH}}")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Leave an empty line for what comes next."""
+        if self._on:
+            self._stream.write(f"\r{'':<{_WIDTH}}\r")
+            self._stream.flush()
+
+
+def progress_text(progress: Progress) -> str:
+    """Return e.g. 'read: 120,000 of 1,000,000 rows, 48,000 rows/s, about 18 s left'."""
+    text = f"{progress.phase}: {progress.rows:,}"
+    text += f" of {progress.expected_rows:,} rows" if progress.expected_rows is not None else " rows"
+    if progress.rows_per_second:
+        text += f", {progress.rows_per_second:,.0f} rows/s"
+    if progress.phase == "read" and progress.seconds_left is not None:
+        text += f", about {progress.seconds_left:,.0f} s left"
+    return text
+
+
+def summary(outcome: RefreshOutcome) -> str:
+    """Return how a refresh ended, in one line."""
+    if outcome.state != "published":
+        what = "refused" if outcome.state == "refused" else "failed"
+        return f"Refresh {what}: {outcome.reason} {outcome.remedy}".strip()
+    counts = outcome.counts
+    return (
+        f"Published generation {outcome.generation}: {counts['users']:,} users ({counts['active']:,} active) "
+        f"from {counts['rows']:,} rows, {counts['rejects']:,} rejects; {counts['added']:,} added, "
+        f"{counts['changed']:,} changed, {counts['deactivated']:,} deactivated, {counts['removed']:,} removed; "
+        f"{outcome.seconds:.1f} s."
+    )

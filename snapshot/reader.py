@@ -1,0 +1,188 @@
+"""The read side of a generation: `open_snapshot` checks and maps its files; a Snapshot slices pages.
+
+Nothing is copied at open. The last one who holds a Snapshot frees it: drop the reference, never close
+it while a request may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import sys
+from array import array
+from typing import TYPE_CHECKING
+
+from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
+from snapshot.index import NAME as INDEX_NAME
+from snapshot.index import Index
+from snapshot.scim import USER, ScimVersion
+from snapshot.store import (
+    GENERATIONS,
+    MANIFEST,
+    Manifest,
+    generation_directory,
+    list_numbers,
+    read_current,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from snapshot.filter import Filter
+
+_CHUNK_BYTES = 1 << 20
+_MAX_ATTEMPTS = 5
+_NO_BYTES = memoryview(b"")
+# A separator that is left out between two slices which touch is one byte: the comma.
+_COMMA = 1
+
+
+def body_name(resource_type: str, version: ScimVersion) -> str:
+    """Return the name of the file that holds the encoded resources."""
+    return f"{resource_type}.{version}.json"
+
+
+def offsets_name(resource_type: str, version: ScimVersion) -> str:
+    """Return the name of the file that holds where each resource begins (little-endian uint64, n + 1 of them)."""
+    return f"{resource_type}.{version}.offsets"
+
+
+class _Bodies:
+    """The encoded resources of one type in one version: comma-joined bytes and where each begins."""
+
+    def __init__(self, directory: Path, resource_type: str, version: ScimVersion, count: int) -> None:
+        self.bytes = _map(directory / body_name(resource_type, version))
+        raw = _map(directory / offsets_name(resource_type, version))
+        if len(raw) != 8 * (count + 1):
+            path = directory / offsets_name(resource_type, version)
+            raise CorruptGenerationError(path, f"it has {len(raw)} bytes for {count} resources")
+        if sys.byteorder == "big":
+            swapped = array("Q", raw.tobytes())
+            swapped.byteswap()
+            self.offsets: Sequence[int] = swapped
+        else:
+            self.offsets = raw.cast("Q")
+
+    def slice(self, first: int, last: int) -> memoryview:
+        if last <= first:
+            return _NO_BYTES
+        return self.bytes[self.offsets[first] : self.offsets[last] - _COMMA]
+
+
+class Snapshot:
+    """One opened generation."""
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.generation = manifest.generation
+        self.manifest = manifest
+        self.directory = directory
+        users = self.count(USER)
+        self._bodies = {version: _Bodies(directory, USER, version, users) for version in ScimVersion}
+        self.index = Index(directory / INDEX_NAME)
+
+    def count(self, resource_type: str) -> int:
+        """Return the number of resources of a type; 0 for a type that the generation does not hold."""
+        facts = self.manifest.resource_types.get(resource_type)
+        return facts.count if facts else 0
+
+    def find(self, resource_type: str, resource_id: str) -> int | None:
+        """Return the ordinal of the resource with exactly this id."""
+        return self.index.find(resource_id) if resource_type == USER else None
+
+    def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
+        """Return the resources [first, last) as comma-joined JSON: one slice of the mapped file."""
+        if resource_type != USER:
+            return _NO_BYTES
+        return self._bodies[version].slice(first, min(last, self.count(USER)))
+
+    def gather(self, resource_type: str, version: ScimVersion, ordinals: Sequence[int]) -> bytes:
+        """Return the resources with these ordinals as comma-joined JSON."""
+        if resource_type != USER:
+            return b""
+        bodies = self._bodies[version]
+        return b",".join([bodies.slice(ordinal, ordinal + 1) for ordinal in ordinals])
+
+    def is_quick(self, resource_type: str, tree: Filter) -> bool:
+        """Tell whether a filter is answered by B-tree look-ups, in microseconds."""
+        return resource_type != USER or self.index.is_quick(tree)
+
+    def select(self, resource_type: str, tree: Filter) -> Sequence[int]:
+        """Return the ascending ordinals that a filter selects; FilterError if it is not supported."""
+        return self.index.select(tree) if resource_type == USER else ()
+
+
+def open_snapshot(data_dir: Path) -> Snapshot:
+    """Open the newest good generation, every file checked against its checksum. Blocking.
+
+    Raises NoSnapshotError before the first generation, CorruptGenerationError or FormatVersionError
+    for a generation that cannot be served.
+    """
+    error: Exception | None = None
+    for _ in range(_MAX_ATTEMPTS):
+        number = read_current(data_dir)
+        if number is None:
+            raise NoSnapshotError(data_dir)
+        try:
+            return open_generation(generation_directory(data_dir, number))
+        except CorruptGenerationError as caught:
+            error = caught
+            if read_current(data_dir) == number:  # not pruned meanwhile: it is really broken
+                break
+    raise error or NoSnapshotError(data_dir)
+
+
+def open_generation(directory: Path, *, verify: bool = True) -> Snapshot:
+    """Open one generation; `verify` compares every file with its checksum first."""
+    manifest = read_manifest(directory)
+    for name, facts in manifest.files.items():
+        path = directory / name
+        try:
+            size = path.stat().st_size
+            if size != facts.bytes:
+                raise CorruptGenerationError(path, f"it has {size} bytes, the manifest says {facts.bytes}")
+            if verify and _checksum(path) != facts.sha256:
+                raise CorruptGenerationError(path, "its checksum is not the one in the manifest")
+        except OSError as error:
+            raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
+    return Snapshot(directory, manifest)
+
+
+def open_previous_good(data_dir: Path, before: int) -> Snapshot | None:
+    """Open the newest good generation older than `before`; None if there is none."""
+    for number in reversed([item for item in list_numbers(data_dir / GENERATIONS) if item < before]):
+        try:
+            return open_generation(generation_directory(data_dir, number))
+        except StoreError:
+            continue
+    return None
+
+
+def _map(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as file:
+            if path.stat().st_size == 0:
+                return _NO_BYTES
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
+        raise CorruptGenerationError(path, f"it cannot be mapped ({error})") from None
+
+
+def _checksum(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+__all__ = [
+    "MANIFEST",
+    "Snapshot",
+    "body_name",
+    "offsets_name",
+    "open_generation",
+    "open_previous_good",
+    "open_snapshot",
+]

@@ -1,0 +1,360 @@
+"""The data folder: generations, CURRENT, quarantine and the lock of the one writer.
+
+DATA_DIR/
+    LOCK                        held by the process that writes a generation
+    CURRENT                     the number of the newest generation, replaced in one step
+    generations/00000042/       immutable once it has this name
+    quarantine/00000043/        refused by the guard, waits for approve or reject
+
+Publishing is safe to die after each step: `.creating-N` is swept by the next writer, a directory gets
+its number by a rename to a name that does not exist, CURRENT is replaced last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from snapshot import __version__
+from snapshot.errors import CorruptGenerationError, FormatVersionError, LockHeldError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# A reader opens exactly this format.
+# 1: the first one.
+FORMAT_VERSION = 1
+
+GENERATIONS = "generations"
+QUARANTINE = "quarantine"
+CURRENT = "CURRENT"
+MANIFEST = "manifest.json"
+CREATING = ".creating-"
+_NUMBER = re.compile(r"\d{8,}\Z")
+_CHUNK_BYTES = 1 << 20
+_REPLACE_ATTEMPTS = 50
+
+
+class FileFacts(msgspec.Struct, frozen=True):
+    """Size and SHA-256 (hex) of one file of a generation."""
+
+    bytes: int
+    sha256: str
+
+
+class TypeFacts(msgspec.Struct, frozen=True):
+    """What a generation holds of one resource type."""
+
+    count: int
+    active: int = 0
+
+
+class ChangeFacts(msgspec.Struct, frozen=True):
+    """How many resources differ from the generation before."""
+
+    added: int = 0
+    changed: int = 0
+    deactivated: int = 0
+    removed: int = 0
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Describes one generation; written last, so a directory without it is not a generation."""
+
+    generation: int
+    created_at: str
+    created_ms: int
+    config_digest: str
+    resource_types: dict[str, TypeFacts]
+    rows: int
+    rejects: int
+    changes: ChangeFacts
+    seconds: dict[str, float]
+    files: dict[str, FileFacts]
+    previous: int | None = None
+    reject_reasons: dict[str, int] = {}
+    warnings: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    isolation: str = ""
+    format_version: int = FORMAT_VERSION
+    product_version: str = __version__
+
+
+def directory_name(number: int) -> str:
+    """Return the directory name of a generation: eight digits or more, so that names sort."""
+    return f"{number:08d}"
+
+
+def generation_directory(data_dir: Path, number: int) -> Path:
+    """Return the directory of a published generation."""
+    return data_dir / GENERATIONS / directory_name(number)
+
+
+def quarantine_directory(data_dir: Path, number: int) -> Path:
+    """Return the directory of a generation in quarantine."""
+    return data_dir / QUARANTINE / directory_name(number)
+
+
+def read_current(data_dir: Path) -> int | None:
+    """Return the number in CURRENT; None while nothing has been published.
+
+    Raises CorruptGenerationError if the file holds something else.
+    """
+    path = data_dir / CURRENT
+    try:
+        with path.open("rb") as file:
+            text = file.read(64)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from None
+    digits = text.strip()
+    if not digits.isdigit() or len(text) > 32:  # noqa: PLR2004
+        raise CorruptGenerationError(path, "it does not hold a generation number")
+    return int(digits)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read the manifest of a generation; raises CorruptGenerationError or FormatVersionError."""
+    path = directory / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
+    try:
+        version = msgspec.json.decode(raw, type=dict[str, Any]).get("format_version")
+        if isinstance(version, int) and version != FORMAT_VERSION:
+            raise FormatVersionError(path, version, FORMAT_VERSION)
+        return msgspec.json.decode(raw, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise CorruptGenerationError(path, f"it is not a manifest ({error})") from None
+
+
+def list_numbers(folder: Path) -> list[int]:
+    """Return the generation numbers that a folder holds, ascending."""
+    try:
+        return sorted(int(entry.name) for entry in os.scandir(folder) if _NUMBER.match(entry.name))
+    except FileNotFoundError:
+        return []
+
+
+@contextlib.contextmanager
+def writer_lock(data_dir: Path, name: str = "LOCK") -> Iterator[None]:
+    """Hold a lock of the data folder; LockHeldError at once if another process has it.
+
+    The operating system frees it when the process dies, so there is no stale lock.
+    """
+    lock = FileLock(data_dir / name)
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise LockHeldError(data_dir / name, _holder(data_dir / f"{name}.pid")) from None
+    except OSError as error:
+        raise StoreError(_io_cause(data_dir, error), remedy=_io_remedy(data_dir)) from error
+    try:
+        with contextlib.suppress(OSError):
+            (data_dir / f"{name}.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        return f"process {int(note.read_text(encoding='ascii'))}"
+    except (OSError, ValueError):
+        return "unknown process"
+
+
+def _io_cause(path: Path, error: OSError) -> str:
+    return f"{error.filename or path}: {error.strerror or error}."
+
+
+def _io_remedy(data_dir: Path) -> str:
+    return f"Check that {data_dir} exists, has room, and that this account may write to it."
+
+
+class Staging:
+    """One generation being written under `.creating-N`; `publish` or `quarantine` gives it its name."""
+
+    def __init__(self, data_dir: Path, number: int, directory: Path) -> None:
+        self.data_dir = data_dir
+        self.number = number
+        self.directory = directory
+        self.files: dict[str, FileFacts] = {}
+
+    def adopt(self, name: str) -> None:
+        """Fsync a finished file of the directory and note its size and checksum."""
+        digest, size = hashlib.sha256(), 0
+        with (self.directory / name).open("r+b") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+            os.fsync(file.fileno())
+        self.files[name] = FileFacts(bytes=size, sha256=digest.hexdigest())
+
+    def publish(self, manifest: Manifest) -> Path:
+        """Give the generation its number and make it CURRENT."""
+        target = self._name_it(manifest, GENERATIONS)
+        set_current(self.data_dir, self.number)
+        return target
+
+    def quarantine(self, manifest: Manifest) -> Path:
+        """Put the generation aside; CURRENT stays as it is."""
+        return self._name_it(manifest, QUARANTINE)
+
+    def _name_it(self, manifest: Manifest, folder: str) -> Path:
+        write_file(self.directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        _sync_directory(self.directory)
+        target = self.data_dir / folder / directory_name(self.number)
+        target.parent.mkdir(exist_ok=True)
+        self.directory.rename(target)
+        _sync_directory(target.parent)
+        return target
+
+
+@contextlib.contextmanager
+def stage(data_dir: Path) -> Iterator[Staging]:
+    """Make the directory of the next generation; whatever is left unpublished is removed again.
+
+    The caller holds the writer lock. OSErrors become StoreErrors that name the cause (disk full, no permission).
+    """
+    try:
+        sweep(data_dir)
+        number = 1 + max(
+            (
+                read_current(data_dir) or 0,
+                *list_numbers(data_dir / GENERATIONS)[-1:],
+                *list_numbers(data_dir / QUARANTINE)[-1:],
+            )
+        )
+        directory = data_dir / f"{CREATING}{directory_name(number)}"
+        directory.mkdir(parents=True)
+        try:
+            yield Staging(data_dir, number, directory)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    except OSError as error:
+        raise StoreError(_io_cause(data_dir, error), remedy=_io_remedy(data_dir)) from error
+
+
+def sweep(data_dir: Path) -> None:
+    """Remove what a writer that died has left: `.creating-*` directories and CURRENT.tmp."""
+    for entry in list(os.scandir(data_dir)) if data_dir.is_dir() else []:
+        if entry.name.startswith(CREATING):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif entry.name == f"{CURRENT}.tmp":
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)  # noqa: PTH108 (a DirEntry has a path already)
+
+
+def set_current(data_dir: Path, number: int) -> None:
+    """Make a published generation the newest one."""
+    replace_file(data_dir / CURRENT, f"{directory_name(number)}\n".encode())
+
+
+def prune(data_dir: Path, keep: int) -> list[int]:
+    """Remove all but the newest `keep` generations; return what was removed.
+
+    A generation that a reader on Windows still maps cannot be removed: the next prune tries again. On
+    POSIX the reader keeps the unlinked files until it lets go.
+    """
+    current = read_current(data_dir) or 0
+    removed = []
+    old = [number for number in list_numbers(data_dir / GENERATIONS) if number <= current]
+    for number in old[:-keep]:
+        # First out of the way in one step, so that no reader opens half a directory.
+        directory = generation_directory(data_dir, number)
+        doomed = data_dir / f"{CREATING}pruned-{directory.name}"
+        try:
+            directory.rename(doomed)
+        except OSError:
+            continue
+        shutil.rmtree(doomed, ignore_errors=True)
+        removed.append(number)
+    return removed
+
+
+def approve(data_dir: Path, number: int) -> Path:
+    """Publish a generation from quarantine under its own number. The caller holds the writer lock.
+
+    Raises StoreError if it is not there, or is older than the one being served.
+    """
+    source = quarantine_directory(data_dir, number)
+    if not source.is_dir():
+        raise StoreError(
+            f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
+        )
+    current = read_current(data_dir) or 0
+    if number <= current:
+        raise StoreError(
+            f"Generation {number} is older than generation {current}, which is being served.",
+            remedy="Run a refresh and approve its result.",
+        )
+    read_manifest(source)
+    target = generation_directory(data_dir, number)
+    target.parent.mkdir(exist_ok=True)
+    source.rename(target)
+    _sync_directory(target.parent)
+    set_current(data_dir, number)
+    return target
+
+
+def reject(data_dir: Path, number: int) -> None:
+    """Remove a generation from quarantine. The caller holds the writer lock."""
+    source = quarantine_directory(data_dir, number)
+    if not source.is_dir():
+        raise StoreError(
+            f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
+        )
+    shutil.rmtree(source)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Replace a small file in one step: readers see the old or the new content, never a part.
+
+    `durable=False` spares the fsyncs of a note that is worth nothing after a crash.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    write_file(temporary, data, durable=durable)
+    for attempt in range(_REPLACE_ATTEMPTS):
+        try:
+            os.replace(temporary, path)  # noqa: PTH105 (one step on Windows too)
+            break
+        except PermissionError:
+            # Windows refuses while a reader has the file open, which is a matter of microseconds.
+            if os.name != "nt" or attempt == _REPLACE_ATTEMPTS - 1:
+                raise
+            time.sleep(0.02)
+    if durable:
+        _sync_directory(path.parent)
+
+
+def write_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file and, if durable, fsync it."""
+    with path.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in this directory durable. Windows cannot open directories; NTFS journals renames."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
