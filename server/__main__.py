@@ -61,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="scim-server", description="Answer SCIM requests from the newest snapshot."
-    )
+    parser = argparse.ArgumentParser(prog="scim-server", description="Answer SCIM requests from the newest snapshot.")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--config",
@@ -71,12 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="the configuration; default: ./config.toml, else the environment",
     )
-    where.add_argument(
-        "--from-environment", action="store_true", help="use environment variables and ./.env only"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="check configuration, secrets and certificate, then stop"
-    )
+    where.add_argument("--from-environment", action="store_true", help="use environment variables and ./.env only")
+    parser.add_argument("--check", action="store_true", help="check configuration, secrets and certificate, then stop")
     parser.add_argument("--version", action="version", version=__version__)
     return parser
 

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 # People's data: no cache keeps it, no browser guesses another type. No word on versions of the software.
 _COMMON = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "scim-snapshot"}
-_HEADERS = {
-    version: {"Content-Type": f"{version.media_type}; charset=utf-8", **_COMMON} for version in ScimVersion
-}
+_HEADERS = {version: {"Content-Type": f"{version.media_type}; charset=utf-8", **_COMMON} for version in ScimVersion}
 _PLAIN_HEADERS = {"Content-Type": "application/json; charset=utf-8", **_COMMON}
 
 
@@ -29,9 +27,7 @@ def scim_answer(body: bytes, version: ScimVersion, *, status: int = 200) -> web.
 
 def json_answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return an answer outside the base paths: plain JSON."""
-    return web.Response(
-        body=body, status=status, headers={**_PLAIN_HEADERS, **headers} if headers else _PLAIN_HEADERS
-    )
+    return web.Response(body=body, status=status, headers={**_PLAIN_HEADERS, **headers} if headers else _PLAIN_HEADERS)
 
 
 def error_answer(error: ScimError, version: ScimVersion) -> web.Response:

@@ -80,16 +80,12 @@ class Authenticator:
         accepted = [self._accepted(item) for item in credentials if item.type != "none"]
         self._plain = tuple(item for item in accepted if not item.scrypt)
         self._hashed = tuple(item for item in accepted if item.scrypt)
-        self._header_names = tuple(
-            dict.fromkeys(item.header for item in credentials if item.type == "header")
-        )
+        self._header_names = tuple(dict.fromkeys(item.header for item in credentials if item.type == "header"))
         self.challenges = _challenges(credentials)
         self._known: OrderedDict[bytes, str] = OrderedDict()
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._checks: dict[bytes, asyncio.Task[str | None]] = {}
-        self._executor = (
-            ThreadPoolExecutor(MAX_RUNNING_CHECKS, thread_name_prefix="scrypt") if self._hashed else None
-        )
+        self._executor = ThreadPoolExecutor(MAX_RUNNING_CHECKS, thread_name_prefix="scrypt") if self._hashed else None
 
     def close(self) -> None:
         """Let the threads go."""

@@ -102,9 +102,7 @@ def _authentication_schemes(config: Config) -> list[dict[str, Any]]:
     schemes: list[dict[str, Any]] = []
     for kind in kinds:
         name_on_wire, name, description = _SCHEMES[kind]
-        schemes.append(
-            {"type": name_on_wire, "name": name, "description": description, "primary": not schemes}
-        )
+        schemes.append({"type": name_on_wire, "name": name, "description": description, "primary": not schemes})
     return schemes
 
 

@@ -100,7 +100,7 @@ def _error_of(status: int, exc: BaseException | None, request_id: str) -> ScimEr
 def _begun_target(exc: BaseException | None) -> str:
     """Return the beginning of a request target that was too long; "/" if something else was wrong."""
     line = exc.args[0] if isinstance(exc, LineTooLong) and exc.args else b""
-    begun = line.decode("ascii", "replace") if isinstance(line, bytes) else str(line)
+    begun = bytes(line).decode("ascii", "replace") if isinstance(line, bytes | bytearray) else str(line)
     return begun if begun.startswith("/") else "/"
 
 
@@ -174,7 +174,5 @@ def _listen_error(error: OSError, host: str, port: int) -> ListenError:
             remedy="Stop it, or set another server.port.",
         )
     if error.errno == errno.EACCES:
-        return ListenError(
-            f"This account may not listen on port {port}.", remedy="Set a server.port above 1023."
-        )
+        return ListenError(f"This account may not listen on port {port}.", remedy="Set a server.port above 1023.")
     return ListenError(f"{host} port {port} cannot be listened on: {error.strerror or error}.")

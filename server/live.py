@@ -101,9 +101,7 @@ class LiveSnapshot:
             return
         except Exception as error:
             log.exception("open failed", extra={"facts": {"generation": number}})
-            self._note_failure(
-                number, StoreError(f"{type(error).__name__} while opening generation {number}.")
-            )
+            self._note_failure(number, StoreError(f"{type(error).__name__} while opening generation {number}."))
             return
         if self.current is None or opened.generation > self.current.generation:
             self._swap(opened, self._clock() - started)

@@ -64,9 +64,7 @@ async def canonical(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as error:
         response = error_answer(_from_aiohttp(error), route.version)
     except Exception:
-        log.exception(
-            "unexpected error", extra={"facts": {"request_id": request_id, "path": shown_path(route)}}
-        )
+        log.exception("unexpected error", extra={"facts": {"request_id": request_id, "path": shown_path(route)}})
         response = error_answer(InternalError(request_id), route.version)
     response.headers["X-Request-Id"] = request_id
     _log(request, route, response, started)

@@ -100,11 +100,7 @@ def _ready(request: web.Request) -> web.Response:
 
 def _database_answers(scheduler: SchedulerStatus | None) -> bool:
     """Tell whether the last refresh reached the database; the server itself never asks it."""
-    return (
-        scheduler is not None
-        and scheduler.last_outcome is not None
-        and scheduler.last_outcome.state != "failed"
-    )
+    return scheduler is not None and scheduler.last_outcome is not None and scheduler.last_outcome.state != "failed"
 
 
 def snapshot_age_seconds(live: LiveSnapshot) -> float | None:
@@ -178,9 +174,7 @@ async def _list_requests(request: web.Request) -> web.Response:
         found = await asyncio.to_thread(list_requests, live.data_dir)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    return _json(
-        {"requests": [_shown(item) for item in found[:_SHOWN_REQUESTS]], "scheduler": _scheduler(live)}
-    )
+    return _json({"requests": [_shown(item) for item in found[:_SHOWN_REQUESTS]], "scheduler": _scheduler(live)})
 
 
 async def _show_request(request: web.Request, request_id: str) -> web.Response:
@@ -201,7 +195,5 @@ def _fields(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__struct_fields__}
 
 
-def _json(
-    body: dict[str, Any], *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
-) -> web.Response:
+def _json(body: dict[str, Any], *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> web.Response:
     return json_answer(orjson.dumps(body, default=_fields), status=status, headers=headers)

@@ -70,9 +70,7 @@ class Run:
 class Pins:
     """Every pin of this process: bounded in number and ended by idleness."""
 
-    def __init__(
-        self, *, ttl_seconds: float, limit: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, ttl_seconds: float, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl_seconds = ttl_seconds
         self._limit = limit
         self._clock = clock

@@ -76,9 +76,7 @@ async def _list(request: web.Request, resource_type: str) -> web.Response:
     route = request[ROUTE]
     app = request.config_dict
     config = app[CONFIG]
-    search = search_request(
-        route.query, default_count=config.server.default_count, max_count=config.server.max_count
-    )
+    search = search_request(route.query, default_count=config.server.default_count, max_count=config.server.max_count)
     tree = None if search.filter is None else parse_filter(search.filter, config.mapping.extension_urns)
     newest = newest_snapshot(request)
     pins = app[PINS]
@@ -102,9 +100,7 @@ async def _list(request: web.Request, resource_type: str) -> web.Response:
     pins.served(client, name, run, following=first + items + 1, total=total)
     if not search.is_first_page:
         request[QUIET] = True
-    body = list_body(
-        route.version, total=total, start_index=search.start_index, items=items, resources=resources
-    )
+    body = list_body(route.version, total=total, start_index=search.start_index, items=items, resources=resources)
     return scim_answer(body, route.version)
 
 

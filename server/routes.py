@@ -52,9 +52,7 @@ class Router:
     """Knows the configured base paths; the longest one that fits wins."""
 
     def __init__(self, paths: Mapping[str, BasePath]) -> None:
-        self._bases = {
-            tuple(part for part in path.split("/") if part): (path, item) for path, item in paths.items()
-        }
+        self._bases = {tuple(part for part in path.split("/") if part): (path, item) for path, item in paths.items()}
         self._lengths = sorted({len(key) for key in self._bases}, reverse=True)
 
     def resolve(self, raw_target: str) -> Route:

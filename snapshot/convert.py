@@ -238,7 +238,8 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
                     moment = moment.replace(tzinfo=zone).astimezone(UTC)
             except OverflowError:
                 raise RejectError(name, "the date is out of range") from None
-            return moment.replace(tzinfo=None).isoformat() + "Z"
+            text = moment.replace(tzinfo=None).isoformat()
+            return (text.rstrip("0") if moment.microsecond else text) + "Z"
         if isinstance(moment, date):
             return moment.isoformat() + "T00:00:00Z"
         raise RejectError(name, f"a {type(value).__name__} is not a date")

@@ -70,7 +70,7 @@ def tables(**server: Any) -> dict[str, Any]:
     }
 
 
-def person(number: int, **changes: str | None) -> dict[str, str | None]:
+def person(number: int, /, **changes: str | None) -> dict[str, str | None]:
     """Return the row of one made-up person."""
     return {
         "id": f"E{number:05d}",
@@ -95,6 +95,7 @@ class Directory:
         self.folder = folder
         settings = tables(**server)
         settings["mapping"].update(mapping or {})
+        settings["server"] = {name: value for name, value in settings["server"].items() if value is not None}
         self.config: Config = parse_config(settings, where="test", base=folder)
         with self._open() as database:
             database.execute(f"CREATE TABLE people ({', '.join(f'{name} TEXT' for name in COLUMNS)})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,9 @@ class Database:
             while rows := self._guard(select, lambda: cursor.fetchmany(1000)):
                 yield from rows
         finally:
-            cursor.close()
+            # A client that broke off leaves the stream to the garbage collector, after the database is closed.
+            with contextlib.suppress(sqlite3.ProgrammingError):
+                cursor.close()
 
     def scalar(self, tokens: list[Token], params: Mapping[str, Any]) -> Any:
         """Evaluate an expression, for IF."""

@@ -249,6 +249,18 @@ def test_other_people_are_another_company(tmp_path: Path):
     assert not (demo.data / "CURRENT").exists()
 
 
+def test_other_port_is_another_address(tmp_path: Path):
+    """With another port the old generations go away, because every resource in them tells its address."""
+    demo = DemoFolder(tmp_path)
+    generation = demo.data / "generations" / "00000001"
+    demo.write_config(8080)
+    generation.mkdir(parents=True)
+    demo.write_config(8080)
+    assert generation.is_dir()
+    demo.write_config(8081)
+    assert not generation.exists()
+
+
 def test_secrets_are_kept(tmp_path: Path):
     """Secrets are made once, differ, and are readable by their owner alone."""
     demo = DemoFolder(tmp_path)

@@ -20,8 +20,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+import scheduler
 from snapshot.control import read_status
-from snapshot.demo.folder import HOST
+from snapshot.demo.folder import HOST, SCHEDULER_LOCK
 from snapshot.demo.run import run_demo
 from snapshot.demo.screen import Screen
 
@@ -241,6 +242,11 @@ def test_numbers_out_of_range(people: int, port: int, tmp_path: Path, capsys: py
     assert "" == shown.out
     assert shown.err.startswith(("PEOPLE is", "PORT is"))
     assert 1 == shown.err.count("\n")
+
+
+def test_lock_has_one_name():
+    """The demo waits for the lock that the scheduler holds."""
+    assert scheduler.LOCK_NAME == SCHEDULER_LOCK
 
 
 class Terminal:

@@ -24,7 +24,7 @@ OKTA_USER = "okta"
 _OKTA_SECRET, _ADMIN_SECRET = "okta-password", "admin-token"
 
 # As scheduler.py names it.
-_SCHEDULER_LOCK = "SCHEDULER.LOCK"
+SCHEDULER_LOCK = "SCHEDULER.LOCK"
 
 _CONFIG = """\
 # Written anew at every start of the demo: to try something out, copy this file and change the copy.
@@ -135,7 +135,7 @@ class DemoFolder:
     def scheduler_gone(self) -> bool:
         """Return whether no scheduler works on the data folder; one whose demo was killed needs a moment to stop."""
         try:
-            with writer_lock(self.data, _SCHEDULER_LOCK):
+            with writer_lock(self.data, SCHEDULER_LOCK):
                 return True
         except LockHeldError:
             return False
@@ -148,18 +148,24 @@ class DemoFolder:
         """
         if count_people(self.people) == people:
             return False
+        self._forget_generations()
+        write_people(self.people, people, progress)
+        return True
+
+    def write_config(self, port: int) -> None:
+        """Write the configuration. With another port the generations go away: every resource tells its address."""
+        text = _CONFIG.format(host=HOST, port=port, user=OKTA_USER, okta=_OKTA_SECRET, admin=_ADMIN_SECRET)
+        if self.config.is_file() and self.config.read_text(encoding="utf-8") == text:
+            return
+        self._forget_generations()
+        self.config.write_text(text, encoding="utf-8", newline="\n")
+
+    def _forget_generations(self) -> None:
         for entry in self.data.iterdir() if self.data.is_dir() else ():
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif "LOCK" not in entry.name:
                 entry.unlink()
-        write_people(self.people, people, progress)
-        return True
-
-    def write_config(self, port: int) -> None:
-        """Write the configuration."""
-        text = _CONFIG.format(host=HOST, port=port, user=OKTA_USER, okta=_OKTA_SECRET, admin=_ADMIN_SECRET)
-        self.config.write_text(text, encoding="utf-8", newline="\n")
 
     def okta_password(self) -> str:
         """Return the password of Okta's user, made at the first call."""

@@ -82,7 +82,8 @@ def _serve(demo: DemoFolder, people: int, port: int, screen: Screen, stop: threa
     try:
         # One after the other into the list, so that the first is stopped when the second cannot start.
         children.extend(Child.start(name, demo.config, demo.log(name)) for name in ("scheduler", "server"))
-        while not _ready(port):
+        # The server logs every "not yet": it is asked only when there is something to serve.
+        while read_current(demo.data) is None or not _ready(port):
             _check(children, stop)
             status = read_status(demo.data)
             _check_refresh(status, started_at, children[0])

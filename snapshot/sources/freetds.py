@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # The name of the section, given to pymssql as the server.
 SERVER_NAME = "scim-snapshot-source"
+DEFAULT_PORT = 1433
 CA_NAME = "ca.pem"
 CONF_NAME = "freetds.conf"
 
@@ -26,10 +27,8 @@ def write_conf(config: Config, folder: Path) -> Path:
     """Write freetds.conf (and the trusted certificates, if the system's are asked for) into `folder`."""
     source, tls = config.source, config.source.tls
     lines = [f"[{SERVER_NAME}]", f"host = {source.server}"]
-    if source.instance:
-        lines.append(f"instance = {source.instance}")
-    else:
-        lines.append(f"port = {source.port or 1433}")
+    if not source.instance:
+        lines.append(f"port = {source.port or DEFAULT_PORT}")
     lines += [
         # TDS 8.0 is what Encrypt=strict speaks; 7.4 is every SQL Server from 2012 on.
         f"tds version = {'8.0' if tls.encryption == 'strict' else '7.4'}",

@@ -14,7 +14,7 @@ from pymssql import _mssql
 from snapshot import __version__
 from snapshot.errors import SourceError
 from snapshot.sources import check_row_count, split_name
-from snapshot.sources.freetds import SERVER_NAME, write_conf
+from snapshot.sources.freetds import DEFAULT_PORT, SERVER_NAME, write_conf
 from snapshot.sources.isolation import begin
 from snapshot.sources.tds_errors import explain
 
@@ -52,7 +52,10 @@ def open_sqlserver(config: Config) -> Iterator[SqlServerSource]:
         if source.auth == "sql":
             login = {"user": source.username, "password": source.password.reveal()}
         connection = pymssql.connect(
-            server=SERVER_NAME,
+            # An `instance =` in freetds.conf is ignored; behind the server's name it is looked up (UDP 1434).
+            server=f"{SERVER_NAME}\\{source.instance}" if source.instance else SERVER_NAME,
+            # Its default of 1433 would override freetds.conf; with a named instance there must be none.
+            port="" if source.instance else str(source.port or DEFAULT_PORT),
             database=source.database,
             login_timeout=source.login_timeout_seconds,
             timeout=source.query_timeout_seconds,

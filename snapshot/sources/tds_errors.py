@@ -26,8 +26,8 @@ _KNOWN: dict[int, tuple[str, str, str]] = {
     2812: ("missing_object", "The stored procedure does not exist, or the login may not see it.", "Check source.users.procedure."),
     207: ("missing_column", "A column of the query does not exist.", "Check source.users.query."),
     3952: ("isolation", "SNAPSHOT isolation is not allowed in this database.", "A DBA runs: ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON."),
-    3960: ("isolation", "The snapshot transaction was aborted by a concurrent change.", "It is tried again at the next refresh."),
-    1205: ("deadlock", "SQL Server chose this read as the victim of a deadlock.", "It is tried again; SNAPSHOT isolation avoids it."),
+    3960: ("isolation", "The snapshot transaction was aborted by a concurrent change.", "It is read again at the next refresh."),
+    1205: ("deadlock", "SQL Server chose this read as the victim of a deadlock.", "It is read again at the next refresh; SNAPSHOT isolation avoids this."),
     1222: ("timeout", "A lock was not granted in time.", "SNAPSHOT isolation avoids waiting for locks (source.isolation)."),
     20003: ("timeout", "SQL Server did not answer in time.", "Raise source.query_timeout_seconds, or look for blocking."),
     20006: ("connection_lost", "The connection broke while sending.", "Check network and server."),
@@ -36,23 +36,25 @@ _KNOWN: dict[int, tuple[str, str, str]] = {
     20012: ("unreachable", "The server name is not usable.", "Check source.server."),
     20013: ("unreachable", "The host {server} is not known.", "Check source.server and DNS."),
 }  # fmt: skip
-_CONNECT_FAILED = frozenset({20002, 20004, 20008, 20009, 20014})
+# 0: "Connection to the database failed for an unknown reason", for example a host that is not known.
+_CONNECT_FAILED = frozenset({0, 20002, 20004, 20008, 20009, 20014})
 _MESSAGE = re.compile(r"DB-Lib error message.*\Z", re.DOTALL)
 _MAX_TEXT = 300
 
 
 def explain(error: BaseException, config: Config) -> SourceError:
     """Return the SourceError for what the driver raised. Texts of the server are kept short, on one line."""
-    number, text = _number_and_text(error)
+    number, raw = _number_and_text(error)
+    text = " ".join(_MESSAGE.sub("", raw).split()).rstrip(".")[:_MAX_TEXT]
     source = config.source
     facts = {
         "login": source.username or "the Windows account of this process",
         "database": source.database,
         "server": source.server,
     }
-    if number == 20014 and "18456" in text:  # noqa: PLR2004 (the login refusal of the server is the cause)
+    if number == 20014 and "18456" in raw:  # noqa: PLR2004 (the refusal of the login is the cause)
         number = 18456
-    if number == 20047 and "20003" in text:  # noqa: PLR2004 (a time-out in mid-result)
+    if number == 20047 and "20003" in raw:  # noqa: PLR2004 (a time-out in mid-result)
         number = 20003
     if number in _KNOWN:
         code, sentence, remedy = _KNOWN[number]
@@ -74,9 +76,7 @@ def _number_and_text(error: BaseException) -> tuple[int, str]:
         arguments = arguments[0]
     number = arguments[0] if arguments and isinstance(arguments[0], int) else getattr(error, "number", 0) or 0
     raw = arguments[-1] if arguments else getattr(error, "message", "")
-    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    text = " ".join(_MESSAGE.sub("", text).split()).rstrip(".")
-    return int(number), text[:_MAX_TEXT]
+    return int(number), raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
 
 
 def _connect_failed(number: int, text: str, config: Config) -> SourceError:

@@ -1,0 +1,251 @@
+"""The listener over raw sockets: malformed requests, parser limits, TLS and its reload, the address taken."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import socket
+import ssl
+
+import aiohttp
+import msgspec
+import orjson
+import pytest
+import trustme
+from server_fixtures import Directory, basic, person, serving
+
+from server.app import create_app
+from server.listener import Listener, ListenError
+from server.live import LiveSnapshot
+from server.tls import CertificateError, open_certificate
+from snapshot.config import ServerTls
+from snapshot.secret import Secret
+
+AUTHORIZATION = f"Authorization: {basic()}\r\n".encode()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    made = Directory(tmp_path).add(person(1))
+    made.publish()
+    return made
+
+
+async def talk(port: int, data: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Send raw bytes; return status, headers and body of the first answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+        first, *fields = head.strip().split("\r\n")
+        headers = {name.lower(): value.strip() for name, value in (field.split(":", 1) for field in fields)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        return int(first.split()[1]), headers, body
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /scim/v2/Users HTTP/9.9\r\n\r\n", 400),
+        (b"BREW /scim/v2/Users HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /scim/v2/Us ers HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\nBad Header: x\r\n\r\n", 400),
+        (b"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\nX: a\x00b\r\n\r\n", 400),
+        (b"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"GET /scim/v2/" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", 431),
+        (b"GET /scim/v2/Users HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n", 431),
+    ],
+)
+async def test_malformed_requests(directory, caplog, data, status):
+    """What aiohttp's parser refuses is answered in SCIM shape, and repeats nothing of what was sent."""
+    caplog.set_level(logging.DEBUG)
+    async with serving(directory) as api:
+        found, headers, body = await talk(api.port, data)
+        assert status == found
+        error = orjson.loads(body)
+        assert error["schemas"] == ["urn:ietf:params:scim:api:messages:2.0:Error"]
+        assert str(status) == error["status"]
+        assert headers["content-type"] == "application/scim+json; charset=utf-8"
+        assert headers["server"] == "scim-snapshot"
+        assert "Traceback" not in caplog.text
+        # and the next connection is served
+        assert (await api.get("v2/Users")).status == 200
+
+
+async def test_a_target_beyond_the_parser_in_1_1(directory):
+    """The version of a target that is too long for the parser is known from its beginning."""
+    async with serving(directory) as api:
+        _, _, body = await talk(api.port, b"GET /scim/v1/" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert orjson.loads(body)["Errors"][0]["code"] == "414"
+
+
+async def test_raw_bytes_in_a_target(directory):
+    """Bytes that are no UTF-8, raw in path or query, are a 400 and never a 500."""
+    async with serving(directory) as api:
+        for target, status in ((b"/scim/v2/Users/\xff", 400), (b"/scim/v2/Users?filter=\xff", 400)):
+            request = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target, AUTHORIZATION)
+            assert (await talk(api.port, request))[0] == status
+
+
+async def test_http_1_0_and_no_host(directory):
+    """A plain HTTP/1.0 probe of a load balancer is answered."""
+    async with serving(directory) as api:
+        assert (await talk(api.port, b"GET /-/ready HTTP/1.0\r\n\r\n"))[0] == 200
+
+
+async def test_absolute_targets(directory):
+    """A target in absolute form, as a proxy sends it, is understood."""
+    async with serving(directory) as api:
+        request = b"GET http://any.host/scim/v1/Users HTTP/1.1\r\nHost: x\r\n%b\r\n" % AUTHORIZATION
+        assert (await talk(api.port, request))[0] == 200
+
+
+async def test_a_taken_port(directory):
+    """A port that is taken is one sentence, not a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = msgspec.structs.replace(directory.config.server, port=port)
+        config = msgspec.structs.replace(directory.config, server=server)
+        listener = Listener(create_app(config, LiveSnapshot(config.data_dir)))
+        with pytest.raises(ListenError, match=f"Port {port} on 127.0.0.1 is taken"):
+            await listener.start()
+        await listener.stop()
+
+
+async def test_stopping_ends_a_running_request_in_time(directory):
+    """A client that never finishes its request does not hold up the stop."""
+    async with serving(directory) as api:
+        _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"POST /scim/v1/Users HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+        await writer.drain()
+        began = asyncio.get_running_loop().time()
+        await api.listener.stop()
+        assert asyncio.get_running_loop().time() - began < 4
+        writer.close()
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def secure(directory, authority):
+    """The directory with a certificate for 127.0.0.1."""
+    write_pair(directory, authority)
+    tls = ServerTls(certificate="server.pem", key="server.key")
+    server = msgspec.structs.replace(directory.config.server, tls=tls)
+    directory.config = msgspec.structs.replace(directory.config, server=server)
+    return directory
+
+
+def write_pair(directory, authority) -> bytes:
+    """Write a new certificate and key; return the certificate."""
+    made = authority.issue_cert("127.0.0.1")
+    made.cert_chain_pems[0].write_to_path(str(directory.folder / "server.pem"))
+    made.private_key_pem.write_to_path(str(directory.folder / "server.key"))
+    return made.cert_chain_pems[0].bytes()
+
+
+def trusting(authority) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def shown_certificate(port: int, context: ssl.SSLContext) -> bytes:
+    """Return the certificate, as DER, that a new connection is shown."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    try:
+        return writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_https(secure, authority):
+    """A client that checks the certificate imports over TLS 1.2 or newer, and over nothing older."""
+    async with (
+        serving(secure, certificate=open_certificate(secure.config)) as api,
+        aiohttp.ClientSession() as session,
+        session.get(
+            f"https://127.0.0.1:{api.port}/scim/v1/Users",
+            ssl=trusting(authority),
+            headers={"Authorization": basic()},
+        ) as answer,
+    ):
+        assert answer.status == 200
+        assert (await answer.json())["totalResults"] == 1
+
+
+async def test_the_oldest_tls_version(secure):
+    """TLS 1.0 and 1.1 are not spoken."""
+    assert ssl.TLSVersion.TLSv1_2 == open_certificate(secure.config).context.minimum_version
+
+
+async def test_a_new_certificate_is_taken_up(secure, authority):
+    """New files are used for new connections without a restart; a broken pair changes nothing."""
+    certificate = open_certificate(secure.config)
+    async with serving(secure, certificate=certificate) as api:
+        first = await shown_certificate(api.port, trusting(authority))
+        (secure.folder / "server.pem").write_text("broken")
+        await asyncio.sleep(0.2)
+        assert first == await shown_certificate(api.port, trusting(authority))
+        expected = ssl.PEM_cert_to_DER_cert(write_pair(secure, authority).decode())
+        for _ in range(100):
+            await asyncio.sleep(0.02)
+            if expected == await shown_certificate(api.port, trusting(authority)):
+                break
+        assert expected == await shown_certificate(api.port, trusting(authority))
+        assert expected != first
+
+
+async def test_half_a_new_pair_is_not_taken_up(secure, authority, caplog):
+    """A new certificate whose key has not arrived yet is told once and keeps the old pair."""
+    certificate = open_certificate(secure.config)
+    shutil.copy(secure.folder / "server.key", secure.folder / "old.key")
+    write_pair(secure, authority)
+    shutil.copy(secure.folder / "old.key", secure.folder / "server.key")
+    assert not certificate.reload()
+    assert not certificate.reload()
+    assert [record.getMessage() for record in caplog.records] == ["certificate not replaced"]
+
+
+@pytest.mark.parametrize("content", [None, "nonsense"])
+def test_a_certificate_that_cannot_be_used(secure, content):
+    """A missing or broken certificate is one sentence at start."""
+    path = secure.folder / "server.pem"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CertificateError, match=r"server\.pem"):
+        open_certificate(secure.config)
+
+
+def test_a_key_with_a_password_does_not_ask_the_terminal(secure, authority):
+    """An encrypted key without the right key_password is an error, never a prompt."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+
+    path = secure.folder / "server.key"
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    encryption = serialization.BestAvailableEncryption(b"key-password")
+    form = serialization.PrivateFormat.PKCS8
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
+    with pytest.raises(CertificateError):
+        open_certificate(secure.config)
+    tls = msgspec.structs.replace(secure.config.server.tls, key_password=Secret.known("key-password"))
+    server = msgspec.structs.replace(secure.config.server, tls=tls)
+    assert open_certificate(msgspec.structs.replace(secure.config, server=server)) is not None

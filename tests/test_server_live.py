@@ -1,0 +1,183 @@
+"""LiveSnapshot: swaps, failures, retries and fall-back, with a fake folder and a clock that the test moves."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from pathlib import Path
+
+import pytest
+from server_fixtures import Directory, person, serving, wait_a_tick
+
+from server.live import Folder, LiveSnapshot
+from snapshot.errors import CorruptGenerationError, FormatVersionError, StoreError
+
+
+class FakeManifest:
+    resource_types: dict = {}  # noqa: RUF012
+
+
+class FakeSnapshot:
+    def __init__(self, generation: int):
+        self.generation = generation
+        self.manifest = FakeManifest()
+
+
+class FakeFolder:
+    """A folder whose content the test sets; counts how often a generation is opened."""
+
+    def __init__(self):
+        self.number: int | None = None
+        self.error: Exception | None = None
+        self.previous: FakeSnapshot | None = None
+        self.opens = 0
+        self.now = 0.0
+        folder = Folder(
+            read_current=self._current,
+            open_newest=self._open,
+            open_previous=lambda _path, _before: self.previous,
+            read_status=lambda _path: None,
+        )
+        self.live = LiveSnapshot(Path("data"), folder=folder, clock=lambda: self.now)
+
+    def _current(self, _path):
+        if isinstance(self.number, Exception):
+            raise self.number
+        return self.number
+
+    def _open(self, _path):
+        self.opens += 1
+        if self.error is not None:
+            raise self.error
+        return FakeSnapshot(self.number)
+
+
+@pytest.fixture
+def folder():
+    return FakeFolder()
+
+
+def swaps(caplog) -> list[dict]:
+    return [record.facts for record in caplog.records if record.getMessage() == "swapped"]
+
+
+def failures(caplog) -> list[dict]:
+    return [record.facts for record in caplog.records if record.getMessage() == "generation cannot be opened"]
+
+
+async def test_nothing_published_yet(folder):
+    """Before the first generation there is no snapshot and nothing is opened."""
+    await folder.live.poll()
+    assert folder.live.current is None
+    assert folder.opens == 0
+
+
+async def test_a_newer_generation_is_swapped_in_once(folder, caplog):
+    """A new number is opened once and logged in one line; the same number is not opened again."""
+    caplog.set_level(logging.INFO)
+    folder.number = 1
+    for _ in range(3):
+        await folder.live.poll()
+    folder.number = 2
+    for _ in range(3):
+        await folder.live.poll()
+    assert folder.opens == 2
+    assert folder.live.current.generation == 2
+    assert [(1, None), (2, 1)] == [(facts["generation"], facts["previous"]) for facts in swaps(caplog)]
+
+
+async def test_numbers_never_go_back(folder):
+    """A smaller number in CURRENT changes nothing."""
+    folder.number = 5
+    await folder.live.poll()
+    folder.number = 4
+    await folder.live.poll()
+    assert folder.live.current.generation == 5
+
+
+async def test_a_failed_open_keeps_what_is_served(folder, caplog):
+    """A broken generation is logged once, shown in the status and tried again with growing pauses."""
+    folder.number = 1
+    await folder.live.poll()
+    folder.number = 2
+    folder.error = CorruptGenerationError(Path("x"), "its checksum is wrong")
+    for _ in range(600):
+        folder.now += 1
+        await folder.live.poll()
+    assert folder.live.current.generation == 1
+    assert folder.live.failed.generation == 2
+    assert "checksum" in folder.live.failed.cause
+    assert len(failures(caplog)) == 1
+    assert 5 < folder.opens < 20
+    folder.error = None
+    folder.now += 100
+    await folder.live.poll()
+    assert folder.live.current.generation == 2
+    assert folder.live.failed is None
+
+
+async def test_the_next_generation_is_tried_at_once(folder):
+    """A generation after a broken one is not held up by the pauses of the broken one."""
+    folder.number = 1
+    folder.error = FormatVersionError(Path("x"), 2, 1)
+    await folder.live.poll()
+    folder.number = 2
+    folder.error = None
+    await folder.live.poll()
+    assert folder.live.current.generation == 2
+
+
+async def test_a_broken_newest_generation_at_start(folder):
+    """A server that starts on a broken generation serves the good one before it."""
+    folder.number = 7
+    folder.error = CorruptGenerationError(Path("x"), "a file is missing")
+    folder.previous = FakeSnapshot(6)
+    await folder.live.poll()
+    assert folder.live.current.generation == 6
+    assert folder.live.failed.generation == 7
+
+
+@pytest.mark.parametrize("error", [StoreError("CURRENT cannot be read."), ValueError("unforeseen")])
+async def test_a_poll_never_raises(folder, error):
+    """Whatever the folder does, the watch goes on."""
+    folder.number = error
+    await folder.live.poll()
+    folder.number = 1
+    folder.error = ValueError("unforeseen")
+    await folder.live.poll()
+    assert folder.live.current is None
+    folder.error = None
+    folder.now += 100
+    await folder.live.poll()
+    assert folder.live.current.generation == 1
+
+
+async def test_the_server_finds_the_first_snapshot_by_itself(tmp_path):
+    """Started before the first generation, the server picks it up without a word."""
+    directory = Directory(tmp_path).add(person(1))
+    async with serving(directory) as api:
+        assert (await api.get("v1/Users")).status == 503
+        assert (await api.get("/-/ready", auth=None)).status == 503
+        directory.publish()
+        await api.follow()
+        assert (await api.get("v1/Users")).numbers == (1, 1, 1)
+        assert (await api.get("/-/ready", auth=None)).status == 200
+
+
+async def test_an_old_snapshot_is_freed_after_the_swap(tmp_path):
+    """Once no run holds it, the old generation's files are let go."""
+    directory = Directory(tmp_path, pin_ttl_seconds=0.01).add(person(1))
+    directory.publish()
+    async with serving(directory) as api:
+        await api.get("v1/Users")
+        seen = weakref.ref(api.live.current)
+        wait_a_tick()
+        directory.publish()
+        await api.follow()
+        assert api.live.current.generation == 2
+        wait_a_tick()
+        wait_a_tick()
+        api.pins.expire()
+        gc.collect()
+        assert seen() is None
