@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -43,6 +44,10 @@ log = logging.getLogger("scheduler")
 
 LOCK_NAME = "SCHEDULER.LOCK"
 _TICK_SECONDS = 1.0
+_CRON_FIELDS = 5
+_WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_DAY = f"[0-7]|{'|'.join(_WEEKDAY_NAMES)}"
+_WEEKDAYS = re.compile(rf"(\*|{_DAY})(?:-({_DAY}))?(?:/([1-7]))?")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,9 +104,38 @@ def make_trigger(config: Config) -> CronTrigger | IntervalTrigger:
         # A jitter as long as the interval itself would let two runs change places.
         jitter = min(schedule.jitter_seconds, schedule.interval_seconds // 4) or None
         return IntervalTrigger(seconds=schedule.interval_seconds, jitter=jitter, timezone=UTC)
-    trigger = CronTrigger.from_crontab(schedule.cron, timezone=ZoneInfo(schedule.timezone))
+    fields = schedule.cron.split()
+    if len(fields) == _CRON_FIELDS:
+        fields[-1] = cron_weekdays(fields[-1])
+    trigger = CronTrigger.from_crontab(" ".join(fields), timezone=ZoneInfo(schedule.timezone))
     trigger.jitter = jitter
     return trigger
+
+
+def cron_weekdays(field: str) -> str:
+    """Return the weekdays of a cron expression by name: cron counts from Sunday = 0 (or 7), APScheduler from Monday.
+
+    >>> cron_weekdays("1-5")
+    'mon,tue,wed,thu,fri'
+    """
+    if field == "*":
+        return field
+    days: set[int] = set()
+    for item in field.casefold().split(","):
+        match = _WEEKDAYS.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item} is no weekday")
+        first, last, step = match.groups()
+        begin = 0 if first == "*" else _weekday(first)
+        end = _weekday(last) if last else (6 if step or first == "*" else begin)
+        if end < begin:
+            end += 7  # fri-mon goes over the end of the week
+        days.update(day % 7 for day in range(begin, end + 1, int(step or 1)))
+    return ",".join(_WEEKDAY_NAMES[day] for day in sorted(days, key=lambda day: (day - 1) % 7))
+
+
+def _weekday(text: str) -> int:
+    return int(text) if text.isdecimal() else _WEEKDAY_NAMES.index(text)
 
 
 class Scheduler:

@@ -25,6 +25,7 @@ from snapshot.secret import Secret, parse_hash
 from snapshot.strict import Reader, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from collections.abc import Mapping as MappingABC
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -273,7 +274,9 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
         if name in tables or name != "source"
     }
     mapping = read_mapping(reader, tables["mapping"]) if "mapping" in tables else None
-    paths = _read_paths(reader, server_table.get("paths", DEFAULT_PATHS) if isinstance(server_table, dict) else {})
+    paths = _read_paths(
+        reader, server_table.get("paths", DEFAULT_PATHS) if isinstance(server_table, dict) else DEFAULT_PATHS
+    )
     _check_source(reader, sections.get("source"))
     _check_schedule(reader, sections["schedule"])
     notes = [*warnings, *_check_server(reader, sections["server"])]
@@ -281,10 +284,11 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
         raise ConfigError(reader.problems)
     sections["server"] = msgspec.structs.replace(sections["server"], paths=paths)
     source: Source = sections["source"]
-    if source.password.is_literal:
-        notes.append(
-            "source.password stands in the file in clear text; use ${env:NAME}, ${file:PATH} or ${credential:NAME}"
-        )
+    notes.extend(
+        f"{key} stands in the file in clear text; use ${{env:NAME}}, ${{file:PATH}} or ${{credential:NAME}}"
+        for key, secret in _secrets(source, sections["server"])
+        if secret.is_literal
+    )
     return Config(
         where=where,
         base=base,
@@ -295,9 +299,23 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
     )
 
 
+def _secrets(source: Source, server: Server) -> Iterator[tuple[str, Secret]]:
+    """Yield every secret with its key."""
+    yield "source.password", source.password
+    if server.tls is not None:
+        yield "server.tls.key_password", server.tls.key_password
+    credentials = [(f"server.auth[{place}]", item) for place, item in enumerate(server.auth, 1)]
+    if server.admin is not None:
+        credentials.append(("server.admin", server.admin))
+    for key, credential in credentials:
+        yield f"{key}.password", credential.password
+        yield f"{key}.token", credential.token
+
+
 def _read_paths(reader: Reader, table: object) -> dict[str, BasePath]:
     """Read [server.paths]: "/scim/v2" = "2.0" or = { version = "2.0", okta_extension = false }."""
     paths: dict[str, BasePath] = {}
+    seen: set[str] = set()
     if not isinstance(table, dict):
         reader.problem("server.paths", shown(table), 'a table, for example "/scim/v2" = "2.0"')
         return paths
@@ -307,9 +325,12 @@ def _read_paths(reader: Reader, table: object) -> dict[str, BasePath]:
         plain = all(part and part not in {".", ".."} and part.isascii() for part in path.split("/")[1:])
         if not path.startswith("/") or not plain or not path.replace("/", "").translate(_SAFE).isalnum():
             reader.problem(key, shown(name), "a path such as /scim/v2 (letters, digits, . _ -)")
+        elif path in seen:
+            reader.problem(key, f"{path} twice", "each path once (a slash at the end makes no difference)")
         elif any(path == own or path.startswith(own + "/") for own in OWN_PATHS):
             reader.problem(key, shown(name), f"a path of its own ({', '.join(OWN_PATHS)} are taken)")
         else:
+            seen.add(path)
             entry = reader.struct(BasePath, {"version": value} if isinstance(value, str) else value, key)
             if entry is not None:
                 paths[path] = entry

@@ -9,6 +9,7 @@ Every note is replaced in one step, so a reader sees a whole note or none.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import secrets
 import time
@@ -90,8 +91,12 @@ class SchedulerStatus(msgspec.Struct, frozen=True):
     next_run_at: str = ""
 
     def age_seconds(self) -> float:
-        """Return how long ago this was written."""
-        return time.time() - datetime.fromisoformat(self.updated_at).astimezone(UTC).timestamp()
+        """Return how long ago this was written; infinity if the note does not say."""
+        try:
+            updated = datetime.fromisoformat(self.updated_at).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return math.inf
+        return time.time() - updated.timestamp()
 
     @property
     def alive(self) -> bool:
@@ -122,7 +127,13 @@ def read_request(data_dir: Path, request_id: str) -> RefreshRequest | None:
     """Return one request; None for an id that is unknown or is no id."""
     if not _ID.match(request_id):
         return None
-    return _read(data_dir / REQUESTS / f"{request_id}.json", RefreshRequest)
+    return _read_request(data_dir / REQUESTS / f"{request_id}.json")
+
+
+def _read_request(path: Path) -> RefreshRequest | None:
+    """Read one request; None for a file that is none, or that would be answered under another name."""
+    request = _read(path, RefreshRequest)
+    return request if request is not None and request.id == path.stem and _ID.match(request.id) else None
 
 
 def list_requests(data_dir: Path) -> list[RefreshRequest]:
@@ -133,7 +144,7 @@ def list_requests(data_dir: Path) -> list[RefreshRequest]:
         return []
     except OSError as error:
         raise StoreError(f"The requests in {data_dir} cannot be read: {error.strerror}.") from None
-    found = [request for path in names if (request := _read(path, RefreshRequest)) is not None]
+    found = [request for path in names if (request := _read_request(path)) is not None]
     return sorted(found, key=lambda request: request.requested_at, reverse=True)
 
 
@@ -185,5 +196,5 @@ def _read(path: Path, kind: type[NoteT]) -> NoteT | None:
     try:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(_MAX_NOTE_BYTES), type=kind)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ _MAX_REMEMBERED = 10_000
 _INT64 = 1 << 63
 _UUID_BYTES = 16
 _MAX_DECIMAL_DIGITS = 60
+# The directives of strptime that read a time of day; %% is none.
+_TIME_DIRECTIVE = re.compile(r"(?:^|[^%])(?:%%)*%[HIMSfpXcz]")
+_BLANK_BEFORE_ZONE = re.compile(r"\s+([+-]\d\d:?\d\d)\Z")
 
 
 def make_converter(rule: Rule, kind: str, *, name: str, timezone: str) -> Converter:
@@ -81,9 +85,9 @@ def decimal_text(value: Decimal) -> str:
 
 def _cased(convert: Converter, case: str | None) -> Converter:
     if case == "lower":
-        return lambda value: convert(value).lower()
+        return lambda value: None if (text := convert(value)) is None else text.lower()
     if case == "upper":
-        return lambda value: convert(value).upper()
+        return lambda value: None if (text := convert(value)) is None else text.upper()
     return convert
 
 
@@ -143,7 +147,10 @@ def _mapped(rule: Rule, kind: str, name: str, timezone: str) -> Converter:
         text = to_text(value).strip()
         if not text:
             return None
-        if (found := table.get(text.casefold())) is not None:
+        found = table.get(text.casefold())
+        if found is None and isinstance(value, bool):
+            found = table.get(boolean_key(value))  # a bit column: people write 1 and 0
+        if found is not None:
             return plain(found)
         if rule.unmapped == "keep":
             return plain(value)
@@ -159,9 +166,11 @@ def _without_values(rule: Rule) -> Rule:
 
 
 def _uuid(name: str) -> Converter:
-    def convert(value: Any) -> str:
+    def convert(value: Any) -> str | None:
         if isinstance(value, UUID):
             return str(value)
+        if isinstance(value, str) and not value.strip():
+            return None
         try:
             if isinstance(value, (bytes, bytearray)) and len(value) == _UUID_BYTES:
                 # SQL Server and Active Directory store the first three fields little-endian.
@@ -179,7 +188,7 @@ def _integer(name: str) -> Converter:
             return None
         try:
             number = int(value) if isinstance(value, int) else int(_exact_integer(value))
-        except (ValueError, InvalidOperation, OverflowError):
+        except (ValueError, TypeError, InvalidOperation, OverflowError):
             raise RejectError(name, "the value is not a whole number") from None
         if not -_INT64 <= number < _INT64:
             raise RejectError(name, "the number does not fit in 64 bits")
@@ -192,7 +201,8 @@ def _exact_integer(value: Any) -> Decimal:
     number = Decimal(value.strip() if isinstance(value, str) else value)
     if not number.is_finite() or number != number.to_integral_value():
         raise ValueError
-    return number
+    # "1e999999999" is whole too, but must not become an int of that many digits.
+    return number if number.adjusted() < _MAX_DECIMAL_DIGITS else Decimal(_INT64)
 
 
 def _decimal(name: str) -> Converter:
@@ -219,6 +229,7 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
     """Return RFC 7643 dateTime text in UTC. A date without a time has no zone: it is midnight UTC of that day."""
     zone = None if timezone.upper() == "UTC" else ZoneInfo(timezone)
     pattern = rule.format
+    without_time = pattern is not None and _TIME_DIRECTIVE.search(pattern) is None
 
     def convert(value: Any) -> str | None:
         moment = value
@@ -228,6 +239,7 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
                 return None
             try:
                 moment = datetime.strptime(text, pattern) if pattern else _from_iso(text)  # noqa: DTZ007
+                moment = moment.date() if without_time else moment
             except ValueError:
                 raise RejectError(name, "the text is not a date of the expected format") from None
         if isinstance(moment, datetime):
@@ -248,10 +260,10 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
 
 
 def _from_iso(text: str) -> datetime | date:
-    """Parse ISO 8601 text; digits beyond microseconds (datetime2(7)) are cut."""
-    if len(text) == len("2026-01-02"):
+    """Parse ISO 8601 text; digits beyond microseconds (datetime2(7)) are cut, as is the blank of datetimeoffset."""
+    if len(text) <= len("2026-01-02") and "T" not in text.upper():
         return date.fromisoformat(text)
-    return datetime.fromisoformat(text)
+    return datetime.fromisoformat(_BLANK_BEFORE_ZONE.sub(r"\1", text))
 
 
 def _binary(name: str) -> Converter:

@@ -92,6 +92,10 @@ class IndexWriter:
         self._insert = f"INSERT INTO {USER} VALUES ({', '.join('?' * len(self._columns))})"
         self._rows: list[tuple[Any, ...]] = []
         self._values: dict[str, list[tuple[Any, ...]]] = {table: [] for table in self._plurals}
+        self._keys = {
+            table: [(item.column.removeprefix("v_"), item.kind) for item in self.attributes if item.table == table]
+            for table in self._plurals
+        }
         self._create()
 
     def _create(self) -> None:
@@ -122,10 +126,10 @@ class IndexWriter:
                 *[getter(core, extensions) for getter in self._getters],
             )
         )
-        for table, columns in self._plurals.items():
+        for table, keys in self._keys.items():
             name = table.removeprefix(f"{USER}_")
             for entry in core.get(name, ()):
-                self._values[table].append((ordinal, *[_plural_key(column, entry) for column in columns]))
+                self._values[table].append((ordinal, *[_plural_key(entry.get(sub), kind) for sub, kind in keys]))
         if len(self._rows) >= _BATCH:
             self._flush()
 
@@ -288,10 +292,8 @@ def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any], dict[str
     return get
 
 
-def _plural_key(column: str, entry: dict[str, Any]) -> Any:
-    name = column.removeprefix("v_")
-    value = entry.get(name)
-    if isinstance(value, str):
+def _plural_key(value: Any, kind: str) -> Any:
+    if kind == "text" and value is not None:
         return value.casefold()
     return int(value) if isinstance(value, bool) else value
 
@@ -439,6 +441,8 @@ def _literal_key(kind: str, comparison: Comparison) -> Any:
             )
         return instant
     try:
-        return float(value) if kind == DECIMAL else _clamp(int(value))
+        if kind == DECIMAL or (isinstance(value, float) and not value.is_integer()):
+            return float(value)
+        return _clamp(int(value))
     except (ValueError, OverflowError):
         raise FilterError(f"{comparison.path} is compared with a number.", position=comparison.position) from None

@@ -51,6 +51,9 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 # Columns that a table may lack while the variable is not set: the old connector left them out too.
 _OPTIONAL = frozenset({"DB_COLUMN_EMAIL", "DB_COLUMN_DISPLAY_NAME", "DB_COLUMN_EXTERNAL_ID"})
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*\Z")
+# As python-dotenv reads it, which the old connector used: inside of quotes a backslash keeps a quote or itself.
+_QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1""")
+_ESCAPED = re.compile(r"""\\(["'\\])""")
 
 
 def read_environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -75,10 +78,8 @@ def read_environment(folder: Path, environment: Mapping[str, str]) -> dict[str, 
 
 
 def _unquote(value: str) -> str:
-    if value[:1] in {'"', "'"}:
-        end = value.find(value[0], 1)
-        if end > 0:
-            return value[1:end].replace("\\\\", "\\") if value[0] == '"' else value[1:end]
+    if match := _QUOTED.match(value):
+        return _ESCAPED.sub(r"\1", match.group(2))
     return value.split(" #", 1)[0].rstrip()
 
 
@@ -93,6 +94,8 @@ def legacy_tables(variables: Mapping[str, str]) -> tuple[dict[str, Any], tuple[s
         )
         if name not in variables
     ]
+    if "DB_USERNAME" in variables and "DB_PASSWORD" not in variables:
+        problems.append(ConfigProblem("environment", "DB_PASSWORD", "nothing", "the password of DB_USERNAME"))
     source, source_warnings = _source(variables, problems)
     server, server_warnings = _server(variables, problems)
     tables: dict[str, Any] = {

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from snapshot.convert import make_converter, to_text
 from snapshot.errors import ConfigProblem, MappingError, RejectError
 from snapshot.rules import Mapping, Plural, PluralItem, Rule, Target, template_parts
-from snapshot.schema import DECIMAL, EXTERNAL_ID, USER_ATTRIBUTES
+from snapshot.schema import BINARY, DATE_TIME, DECIMAL, EXTERNAL_ID, STRING, USER_ATTRIBUTES
 from snapshot.scim import Resource
-from snapshot.strict import nearest
+from snapshot.strict import nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,27 +153,18 @@ class _Compiler:
         """Return the getter of one target: raw value, conversion, default, required."""
         rule, name = target.rule, str(target.path)
         if rule.constant is not None:
-            value = rule.constant
-            if target.attribute.type == DECIMAL:
-                value = make_converter(Rule(), DECIMAL, name=name, timezone=self._timezone)(value)
-            elif target.attribute.type == "string" and not isinstance(value, str):
-                value = to_text(value)
+            value = self._fixed(target, "constant", rule.constant)
             return lambda _row: value
         convert = make_converter(rule, target.attribute.type, name=name, timezone=self._timezone)
         if rule.template is not None:
             plain = self._template(rule.template, name, convert)
         else:
             place = self.place(rule.column or "", name, optional=rule.optional)
-            if place is None:
+            if place is None and rule.default is None:
                 return self.nothing
-            plain = _column(place, convert)
-        default = rule.default
-        if default is not None:
-            fallback = (
-                make_converter(Rule(), DECIMAL, name=name, timezone="UTC")(default)
-                if target.attribute.type == DECIMAL
-                else default
-            )
+            plain = self.nothing if place is None else _column(place, convert)
+        if rule.default is not None:
+            fallback = self._fixed(target, "default", rule.default)
             return lambda row: fallback if (value := plain(row)) is None else value
         if required or rule.required or reject_null:
             reason = NULL_ID if name == "id" else "the value is NULL or blank"
@@ -185,6 +176,18 @@ class _Compiler:
 
             return demanded
         return plain
+
+    def _fixed(self, target: Target, key: str, value: Any) -> Any:
+        """Return a constant or default in the form of its attribute; a problem if it has none."""
+        name = str(target.path)
+        if target.attribute.type not in {DECIMAL, DATE_TIME, BINARY}:
+            return to_text(value) if target.attribute.type == STRING else value
+        try:
+            return make_converter(Rule(), target.attribute.type, name=name, timezone="UTC")(value)
+        except RejectError as error:
+            problem = ConfigProblem(self._where, f"mapping.{name}.{key}", shown(value), f"a value ({error.reason})")
+            self.problems.append(problem)
+            return None
 
     def _template(self, template: str, name: str, convert: Callable[[Any], Any]) -> Getter:
         """Return a getter of a template: NULL columns leave no gap, all NULL is no value."""

@@ -7,6 +7,7 @@ a failed read is a failed refresh, never a shorter snapshot.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import time
 from array import array
 from typing import TYPE_CHECKING
@@ -34,7 +35,8 @@ from snapshot.store import (
     TypeFacts,
     generation_directory,
     prune,
-    read_current,
+    prune_quarantine,
+    readable_current,
     stage,
     writer_lock,
 )
@@ -63,10 +65,16 @@ def run_refresh(config: Config, *, report: Report | None = None) -> Manifest:
         refresh = _Refresh(config, staging, previous, report or (lambda _progress: None))
         try:
             manifest = refresh.run()
+        except sqlite3.Error as error:
+            # The source's own errors are SourceErrors by now: this is the index, and mostly a full disk.
+            raise StoreError(
+                f"{staging.directory / INDEX_NAME}: {error}.", remedy=f"Check that {config.data_dir} has room."
+            ) from error
         finally:
             refresh.discard()
         if manifest.refused:
             staging.quarantine(manifest)
+            prune_quarantine(config.data_dir, config.store.keep_generations)
             raise PublishRefusedError(manifest.generation, manifest.refused)
         staging.publish(manifest)
         prune(config.data_dir, config.store.keep_generations)
@@ -75,11 +83,11 @@ def run_refresh(config: Config, *, report: Report | None = None) -> Manifest:
 
 def previous_snapshot(config: Config) -> Snapshot | None:
     """Open the generation being served, or the newest good one before it if that is damaged; None at the start."""
-    number = read_current(config.data_dir)
+    number = readable_current(config.data_dir)
     if number is None:
         return None
     try:
-        return open_generation(generation_directory(config.data_dir, number), verify=False)
+        return open_generation(generation_directory(config.data_dir, number), only_index=True)
     except StoreError:
         return open_previous_good(config.data_dir, number)
 
@@ -133,11 +141,13 @@ class _Refresh:
         isolation, warnings = self._read()
         self._order()
         moment_ms = self._stamp()
+        self._tell("index")
         with self._phase("index"):
             users, active = self._index.count()
             self._index.finish()
         with self._phase("changes"):
             facts = self._write_changes(users, moment_ms)
+        self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
             for name in (
@@ -201,7 +211,7 @@ class _Refresh:
                     f"Row {self._rows} has no id.",
                     remedy='Mend it, or set policy.null_id = "reject".',
                 ) from None
-            self._reject(compiled.identify(row), error.attribute, error.reason)
+            self._reject(compiled.identify(row), error.attribute, error.reason, row=self._rows)
             return
         resource = encoded.resource
         key = (len(resource.id), resource.id)
@@ -215,13 +225,16 @@ class _Refresh:
             body.add(encoded, created_text, modified_text)
         self._kept += 1
 
-    def _reject(self, resource_id: str, attribute: str, reason: str) -> None:
+    def _reject(self, resource_id: str, attribute: str, reason: str, *, row: int | None = None) -> None:
+        """Note a reject; `row` is unknown for a duplicate, which shows only after all rows were read."""
         self._rejected += 1
         key = f"{attribute}: {reason}"
         self._reject_reasons[key] = self._reject_reasons.get(key, 0) + 1
         # The id may hold lone surrogates, the very reason of the reject.
         safe_id = resource_id.encode("utf-8", "backslashreplace").decode()
-        line = {"row": self._rows, "id": safe_id, "attribute": attribute, "reason": reason}
+        line: dict[str, int | str] = {"id": safe_id, "attribute": attribute, "reason": reason}
+        if row is not None:
+            line = {"row": row, **line}
         self._rejects.write(orjson.dumps(line) + b"\n")
 
     def _order(self) -> None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from snapshot.schema import (
+    BOOLEAN,
     COMPLEX,
     DATE_TIME,
     ENTERPRISE_ATTRIBUTES,
@@ -26,7 +27,7 @@ from snapshot.scim import ENTERPRISE_2_0, RESERVED_URNS, AttributePath, canonica
 from snapshot.strict import Reader, nearest, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Scalar = str | int | float | bool
 
@@ -111,9 +112,11 @@ def template_parts(template: str) -> list[tuple[str, str]]:
         end = match.end()
         if match.group() in {"{{", "}}"}:
             literal += match.group()[0]
-        elif match.group(1):
+        elif match.group(1) and match.group(1).strip():
             parts.append((literal, match.group(1).strip()))
             literal = ""
+        elif match.group(1):
+            raise ValueError("no column between { and }")
         else:
             raise ValueError(f"a lone {match.group()} (write {match.group() * 2} for the character itself)")
     literal += template[end:]
@@ -130,7 +133,6 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
     before = len(reader.problems)
     singles: list[Target] = []
     plurals: list[Plural] = []
-    seen: dict[str, str] = {}
     for name, value in table.items():
         key = f'mapping."{name}"' if ":" in name else f"mapping.{name}"
         if name.casefold().startswith("urn:") or name == "enterprise":
@@ -146,14 +148,13 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
             singles.extend(_complex(reader, attribute, value, key, urn=""))
         elif target := _target(reader, AttributePath(attribute.name), attribute, value, key):
             singles.append(target)
-    for target in singles:
-        folded = str(target.path).casefold()
-        if folded in seen:
-            reader.problem("mapping", f"{target.path} twice", "each attribute at most once")
-        seen[folded] = folded
+    _check_once(
+        reader, "mapping", [*(str(target.path) for target in singles), *(item.attribute.name for item in plurals)]
+    )
     found = {str(target.path): target for target in singles}
+    stated = {name.casefold() for name in table}
     for needed, example in (("id", "employee_id"), ("userName", "email")):
-        if needed not in found and len(reader.problems) == before:
+        if needed.casefold() not in stated:
             reader.problem(f"mapping.{needed}", "nothing", f'a column, for example {needed} = "{example}"')
     if len(reader.problems) > before:
         return None
@@ -162,6 +163,15 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
         singles=tuple(target for target in singles if str(target.path) != "id"),
         plurals=tuple(plurals),
     )
+
+
+def _check_once(reader: Reader, key: str, names: Iterable[str]) -> None:
+    """Note every name that stands there a second time, compared without case."""
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() in seen:
+            reader.problem(key, f"{name} twice", "each attribute at most once")
+        seen.add(name.casefold())
 
 
 def _unknown_attribute(reader: Reader, key: str, name: str) -> None:
@@ -273,7 +283,8 @@ def _plural_item(reader: Reader, attribute: Attribute, entry: object, key: str) 
             reader.unknown(f"{key}.{name}", name, (item.name for item in attribute.sub_attributes))
         elif target := _target(reader, AttributePath(attribute.name, sub.name), sub, value, f"{key}.{name}"):
             targets.append(target)
-    if has_value and not any(target.path.sub == "value" for target in targets):
+    _check_once(reader, key, (target.path.sub for target in targets))
+    if has_value and not any(name.casefold() == "value" for name in entry):
         reader.problem(key, "no value", 'a value, for example value = "email"')
         return None
     if not targets:
@@ -318,7 +329,7 @@ def _check_rule(reader: Reader, attribute: Attribute, rule: Rule, key: str, tabl
                 reader.problem(f"{key}.template", shown(rule.template), "at least one {column} (or use constant)")
         except ValueError as error:
             reader.problem(f"{key}.template", str(error), 'text with {column} in it, for example "{first} {last}"')
-    if rule.type and rule.type not in {attribute.type, "uniqueidentifier"}:
+    if rule.type and rule.type != attribute.type and not (rule.type == "uniqueidentifier" and attribute.type == STRING):
         reader.problem(f"{key}.type", shown(rule.type), f"{attribute.type}, the type of {attribute.name} (or no type)")
     if attribute.type != "boolean" and (rule.true_values is not None or rule.false_values is not None):
         reader.problem(key, "true/false values", f"them only for a boolean; {attribute.name} is {attribute.type}")
@@ -326,18 +337,30 @@ def _check_rule(reader: Reader, attribute: Attribute, rule: Rule, key: str, tabl
         reader.problem(f"{key}.unmapped", shown(rule.unmapped), '"reject", "keep" or "omit"')
     if "unmapped" in table and rule.values is None and attribute.type != "boolean":
         reader.problem(f"{key}.unmapped", shown(rule.unmapped), "it only beside values or on a boolean")
-    if attribute.type != DATE_TIME and rule.format is not None:
-        reader.problem(
-            f"{key}.format",
-            shown(rule.format),
-            f"it only for a dateTime; {attribute.name} is {attribute.type}",
-        )
+    for name in ("format", "timezone"):
+        if attribute.type != DATE_TIME and getattr(rule, name) is not None:
+            found = shown(getattr(rule, name))
+            reader.problem(f"{key}.{name}", found, f"it only for a dateTime; {attribute.name} is {attribute.type}")
+    if rule.optional and (rule.column is None or rule.required or attribute.required):
+        expected = "it only beside column, for an attribute that may be missing"
+        reader.problem(f"{key}.optional", "true (boolean)", expected)
+    if attribute.type == BOOLEAN and rule.values is not None:
+        _check_boolean_values(reader, rule, key)
     _check_constants(reader, attribute, rule, key)
     if rule.timezone is not None:
         check_timezone(reader, rule.timezone, f"{key}.timezone")
     overlap = _folded(rule.true_values) & _folded(rule.false_values)
     if overlap:
         reader.problem(key, f"{min(overlap)} as true and as false", "each value on one side only")
+
+
+def _check_boolean_values(reader: Reader, rule: Rule, key: str) -> None:
+    """The values of a boolean lead to true or false, never to a text that would be guessed about."""
+    if rule.true_values is not None or rule.false_values is not None:
+        reader.problem(f"{key}.values", "values beside true or false", "one of the two ways to state a boolean")
+    for name, value in (rule.values or {}).items():
+        if not isinstance(value, bool):
+            reader.problem(f'{key}.values."{name}"', shown(value), "true or false")
 
 
 def _check_constants(reader: Reader, attribute: Attribute, rule: Rule, key: str) -> None:

@@ -114,7 +114,10 @@ def parse_hash(text: str) -> tuple[int, int, int, bytes, bytes]:
     fields = text.split("$")
     if len(fields) != _HASH_FIELDS or not text.startswith(_HASH_PREFIX):
         raise ValueError("not a scrypt hash")
-    n, r, p = (int(field) for field in fields[1:4])
+    try:
+        n, r, p = (int(field) for field in fields[1:4])
+    except ValueError:
+        raise ValueError("its parameters are no numbers") from None  # the field may be a part of a password
     try:
         salt, digest = (base64.b64decode(field, validate=True) for field in fields[4:])
     except binascii.Error as error:

@@ -123,6 +123,14 @@ def read_current(data_dir: Path) -> int | None:
     return int(digits)
 
 
+def readable_current(data_dir: Path) -> int | None:
+    """Return the number in CURRENT, or of the newest generation if CURRENT is damaged: a writer mends it."""
+    try:
+        return read_current(data_dir)
+    except CorruptGenerationError:
+        return max(list_numbers(data_dir / GENERATIONS), default=None)
+
+
 def read_manifest(directory: Path) -> Manifest:
     """Read the manifest of a generation; raises CorruptGenerationError or FormatVersionError."""
     path = directory / MANIFEST
@@ -135,7 +143,7 @@ def read_manifest(directory: Path) -> Manifest:
         if isinstance(version, int) and version != FORMAT_VERSION:
             raise FormatVersionError(path, version, FORMAT_VERSION)
         return msgspec.json.decode(raw, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptGenerationError(path, f"it is not a manifest ({error})") from None
 
 
@@ -184,6 +192,15 @@ def _io_remedy(data_dir: Path) -> str:
     return f"Check that {data_dir} exists, has room, and that this account may write to it."
 
 
+@contextlib.contextmanager
+def _translated(data_dir: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that names the cause (disk full, no permission)."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(_io_cause(data_dir, error), remedy=_io_remedy(data_dir)) from error
+
+
 class Staging:
     """One generation being written under `.creating-N`; `publish` or `quarantine` gives it its name."""
 
@@ -206,7 +223,13 @@ class Staging:
     def publish(self, manifest: Manifest) -> Path:
         """Give the generation its number and make it CURRENT."""
         target = self._name_it(manifest, GENERATIONS)
-        set_current(self.data_dir, self.number)
+        try:
+            set_current(self.data_dir, self.number)
+        except OSError:
+            # On a full disk each try would leave one more generation, until there is no room to stage any.
+            if read_current(self.data_dir) != self.number:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
         return target
 
     def quarantine(self, manifest: Manifest) -> Path:
@@ -229,11 +252,11 @@ def stage(data_dir: Path) -> Iterator[Staging]:
 
     The caller holds the writer lock. OSErrors become StoreErrors that name the cause (disk full, no permission).
     """
-    try:
+    with _translated(data_dir):
         sweep(data_dir)
         number = 1 + max(
             (
-                read_current(data_dir) or 0,
+                readable_current(data_dir) or 0,
                 *list_numbers(data_dir / GENERATIONS)[-1:],
                 *list_numbers(data_dir / QUARANTINE)[-1:],
             )
@@ -244,8 +267,6 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             yield Staging(data_dir, number, directory)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(_io_cause(data_dir, error), remedy=_io_remedy(data_dir)) from error
 
 
 def sweep(data_dir: Path) -> None:
@@ -290,11 +311,7 @@ def approve(data_dir: Path, number: int) -> Path:
 
     Raises StoreError if it is not there, or is older than the one being served.
     """
-    source = quarantine_directory(data_dir, number)
-    if not source.is_dir():
-        raise StoreError(
-            f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
-        )
+    source = _quarantined(data_dir, number)
     current = read_current(data_dir) or 0
     if number <= current:
         raise StoreError(
@@ -303,21 +320,33 @@ def approve(data_dir: Path, number: int) -> Path:
         )
     read_manifest(source)
     target = generation_directory(data_dir, number)
-    target.parent.mkdir(exist_ok=True)
-    source.rename(target)
-    _sync_directory(target.parent)
-    set_current(data_dir, number)
+    with _translated(data_dir):
+        target.parent.mkdir(exist_ok=True)
+        source.rename(target)
+        _sync_directory(target.parent)
+        set_current(data_dir, number)
     return target
 
 
 def reject(data_dir: Path, number: int) -> None:
     """Remove a generation from quarantine. The caller holds the writer lock."""
-    source = quarantine_directory(data_dir, number)
-    if not source.is_dir():
+    with _translated(data_dir):
+        shutil.rmtree(_quarantined(data_dir, number))
+
+
+def prune_quarantine(data_dir: Path, keep: int) -> None:
+    """Remove all but the newest `keep` refused generations, or a refusal each hour would fill the disk."""
+    for number in list_numbers(data_dir / QUARANTINE)[:-keep]:
+        shutil.rmtree(quarantine_directory(data_dir, number), ignore_errors=True)
+
+
+def _quarantined(data_dir: Path, number: int) -> Path:
+    directory = quarantine_directory(data_dir, number)
+    if not directory.is_dir():
         raise StoreError(
             f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
         )
-    shutil.rmtree(source)
+    return directory
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:

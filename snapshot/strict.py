@@ -7,6 +7,8 @@ name for an unknown key, and never the value of a secret.
 from __future__ import annotations
 
 import difflib
+import enum
+import re
 import typing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 _MAX_SHOWN = 60
+# What msgspec calls a type, and what TOML calls it.
+_MSGSPEC_NAMES = {"bool": "boolean", "int": "integer", "str": "string", "object": "table"}
+_MSGSPEC_NAME = re.compile(rf"\b({'|'.join(_MSGSPEC_NAMES)})\b(?! of length)")
 _TOML_NAMES = {
     bool: "boolean",
     int: "integer",
@@ -75,7 +80,9 @@ class Reader:
     def struct(self, kind: type[StructT], table: object, key: str) -> StructT | None:
         """Read one table into a struct of type `kind`; None if anything in it is wrong."""
         if not isinstance(table, dict):
-            self.problem(key or "(top)", shown(table), "a table")
+            # In the place of a table with a secret in it may well stand the secret.
+            is_secret = any(_without_none(field.type) is Secret for field in msgspec.structs.fields(kind))
+            self.problem(key or "(top)", _kind_of(table) if is_secret else shown(table), "a table")
             return None
         before = len(self.problems)
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
@@ -97,7 +104,11 @@ class Reader:
             if isinstance(value, Secret):
                 return value
             if not isinstance(value, str):
-                self.problem(key, f"a value of type {_TOML_NAMES.get(type(value), '?')}", "a string")
+                self.problem(key, _kind_of(value), "a string")
+                return None
+            if value.startswith("${") and Secret(value).is_literal:
+                # Not shown: it may be a password after all, which then has to stand in a file.
+                self.problem(key, "a reference of no known kind", "${env:NAME}, ${file:PATH} or ${credential:NAME}")
                 return None
             return Secret(value, base=self.base)
         if isinstance(inner, type) and issubclass(inner, msgspec.Struct):
@@ -109,12 +120,14 @@ class Reader:
                 return None
             return tuple(self.struct(item, entry, f"{key}[{place}]") for place, entry in enumerate(value, 1))
         try:
-            return msgspec.convert(value, kind, strict=True)
+            # TOML has no null, so the message need not offer one.
+            return msgspec.convert(value, inner, strict=True)
         except msgspec.ValidationError as error:
-            expected = str(error).split(" - at ")[0].removeprefix("Expected ").split(", got ")[0]
+            expected = str(error).split(" - at ")[0].removeprefix("Expected ").split(", got ")[0].replace("`", "")
+            expected = _MSGSPEC_NAME.sub(lambda match: _MSGSPEC_NAMES[match.group()], expected).replace(" | ", " or ")
             if expected.startswith("Invalid enum value"):
-                expected = "one of " + ", ".join(f'"{item}"' for item in _choices(inner))
-            self.problem(key, shown(value), expected.replace("`", ""))
+                expected = "one of " + ", ".join(_choices(inner))
+            self.problem(key, shown(value), expected)
             return None
 
 
@@ -130,5 +143,18 @@ def _without_none(kind: Any) -> Any:
     return options[0] if is_optional and len(options) == 1 else kind
 
 
-def _choices(kind: Any) -> tuple[object, ...]:
-    return typing.get_args(kind)
+def _kind_of(value: object) -> str:
+    return f"a value of type {_TOML_NAMES.get(type(value), type(value).__name__)}"
+
+
+def _choices(kind: Any) -> list[str]:
+    """Return the texts that a Literal, an enum or a union of them allows, as TOML writes them."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return [f'"{item.value}"' for item in kind]
+    if kind is bool:
+        return ["true", "false"]
+    inner = [
+        _choices(item) if typing.get_origin(item) or isinstance(item, type) else [f'"{item}"']
+        for item in typing.get_args(kind)
+    ]
+    return [text for texts in inner for text in texts]

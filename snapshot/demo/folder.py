@@ -85,7 +85,7 @@ remote = {{ column = "remote", type = "boolean" }}
 badge = {{ column = "badge", type = "uniqueidentifier" }}
 
 [schedule]
-interval_seconds = 300
+interval_seconds = 900
 jitter_seconds = 0
 
 [server]

@@ -1,0 +1,199 @@
+"""A real HR schema, AdventureWorks, imported as the agent does it, every value compared with its CSV."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import adventureworks
+import aiohttp
+import pytest
+from adventureworks import CUSTOM_URN, EMPLOYEES, FOLDER, PEOPLE, read_csv
+from server_fixtures import basic
+from sqlserver_fixtures import DATABASE, LOGIN, PASSWORD, SETTINGS, Authority, refresh
+from tds_server import TdsServer
+
+from server.app import create_app
+from server.listener import Listener
+from server.live import LiveSnapshot
+from snapshot.config import Config, parse_config
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the AdventureWorks CSV files are not beside the project")
+
+_PAGE = 200
+_PHONE_TYPES = {"1": "mobile", "2": "home", "3": "work"}
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return adventureworks.load(tmp_path_factory.mktemp("adventureworks") / "aw.db")
+
+
+@pytest.fixture(params=["sqlite", "sqlserver"])
+def source(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Return [source] without its users: the SQLite file itself, or the TDS server in front of it."""
+    if request.param == "sqlite":
+        yield {"driver": "sqlite", "path": str(database)}
+        return
+    authority = Authority(tmp_path)
+    with TdsServer(database, certificate=authority.certificate(), **SETTINGS) as tds:
+        yield {
+            "driver": "sqlserver",
+            "server": "localhost",
+            "port": tds.port,
+            "database": DATABASE,
+            "username": LOGIN,
+            "password": PASSWORD,
+            "tls": {"ca": str(tmp_path / "ca.pem")},
+        }
+        assert [] == [log.failure for log in tds.sessions if log.failure]
+
+
+def config_of(folder: Path, source: dict[str, Any], view: str, mapping: dict[str, Any]) -> Config:
+    tables = {
+        "data_dir": "data",
+        "source": {**source, "users": {"table": view}},
+        "mapping": mapping,
+        "server": {"auth": [{"type": "basic", "username": "okta", "password": "päss:word"}]},
+    }
+    return parse_config(tables, where="test", base=folder)
+
+
+async def import_all(config: Config, base: str) -> dict[str, dict[str, Any]]:
+    """Import as the agent does: Groups, then Users page by page until totalResults; return users by id."""
+    live = LiveSnapshot(config.data_dir)
+    await live.poll()
+    listener = Listener(create_app(config, live), None)
+    ((_, port, *_),) = await listener.start()
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": basic()}) as session:
+            async with session.get(f"{base}/Groups?startIndex=1&count={_PAGE}") as answer:
+                assert 0 == (await answer.json(content_type=None))["totalResults"]
+            start, total = 1, 1
+            while start <= total:
+                async with session.get(f"{base}/Users?startIndex={start}&count={_PAGE}") as answer:
+                    assert 200 == answer.status
+                    page = await answer.json(content_type=None)
+                total = page["totalResults"]
+                for user in page["Resources"]:
+                    assert user["id"] not in found
+                    found[user["id"]] = user
+                start += page["itemsPerPage"]
+    finally:
+        await listener.stop()
+    assert total == len(found)
+    return found
+
+
+def expected_employees() -> dict[str, dict[str, Any]]:
+    """Compute from the CSV files alone what each employee must look like."""
+    emails = {row["businessentityid"]: row["emailaddress"] for row in read_csv("emailaddress")}
+    phones = {row["businessentityid"]: row for row in read_csv("personphone")}
+    departments = {row["departmentid"]: row["name"] for row in read_csv("department")}
+    now = {
+        row["businessentityid"]: departments[row["departmentid"]]
+        for row in read_csv("employeedepartmenthistory")
+        if not row["enddate"]
+    }
+    employees = read_csv("employee")
+    by_node = {row["organizationnode"]: row["businessentityid"] for row in employees}
+    found = {}
+    for row in employees:
+        number = row["businessentityid"]
+        steps = row["organizationnode"].strip("/").split("/")
+        parent = "/" + "".join(f"{step}/" for step in steps[:-1]) if row["organizationnode"] != "/" else None
+        found[number] = {
+            "externalId": row["nationalidnumber"],
+            "userName": emails[number].lower(),
+            "displayName": row["loginid"],
+            "title": row["jobtitle"],
+            "active": row["currentflag"] == "true",
+            "emails": [{"value": emails[number], "type": "work", "primary": True}],
+            "phoneNumbers": [
+                {
+                    "value": phones[number]["phonenumber"],
+                    "type": _PHONE_TYPES[phones[number]["phonenumbertypeid"]],
+                    "primary": True,
+                }
+            ],
+            "department": now[number],
+            "manager": by_node[parent] if parent else None,
+            "hireDate": f"{row['hiredate']}T00:00:00Z",
+            "rowGuid": row["rowguid"],
+        }
+    return found
+
+
+@pytest.mark.parametrize(
+    ("base", "urn", "manager_key"), [("/scim/v1", ENTERPRISE_1_1, "managerId"), ("/scim/v2", ENTERPRISE_2_0, "value")]
+)
+async def test_all_employees_arrive_with_every_value(
+    tmp_path: Path, source: dict[str, Any], base: str, urn: str, manager_key: str
+) -> None:
+    """All 290 employees are imported through both versions, and every value is the one of the CSV."""
+    config = config_of(tmp_path, source, "v_employees", EMPLOYEES)
+    assert ("published", "") == ((outcome := refresh(config)).state, outcome.reason)
+    users = await import_all(config, base)
+    expected = expected_employees()
+    assert 290 == len(expected)
+    assert expected.keys() == users.keys()
+    for number, wanted in expected.items():
+        user = users[number]
+        enterprise, custom = user.pop(urn), user.pop(CUSTOM_URN)
+        flat = {
+            **{name: value for name, value in user.items() if name not in {"schemas", "id", "meta"}},
+            "department": enterprise["department"],
+            "manager": enterprise.get("manager", {}).get(manager_key),
+            **custom,
+        }
+        assert wanted == flat
+
+
+async def test_everybody_with_an_address_arrives(tmp_path: Path, source: dict[str, Any]) -> None:
+    """All 19,972 people with an address are imported, and every value is the one of the CSV."""
+    config = config_of(tmp_path, source, "v_people", PEOPLE)
+    assert ("published", "") == ((outcome := refresh(config)).state, outcome.reason)
+    users = await import_all(config, "/scim/v2")
+    phones = {row["businessentityid"]: row for row in read_csv("personphone")}
+    states = {row["stateprovinceid"]: row for row in read_csv("stateprovince")}
+    addresses = {row["addressid"]: row for row in read_csv("address")}
+    homes: dict[str, str] = {}
+    for row in read_csv("businessentityaddress"):
+        known = homes.get(row["businessentityid"])
+        if known is None or int(row["addressid"]) < int(known):
+            homes[row["businessentityid"]] = row["addressid"]
+    mails = read_csv("emailaddress")
+    assert 19_972 == len(mails) == len(users)
+    with_home = 0
+    for mail in mails:
+        number = mail["businessentityid"]
+        user = users[number]
+        assert [{"value": mail["emailaddress"], "type": "work", "primary": True}] == user["emails"]
+        assert mail["emailaddress"] == user["userName"]
+        phone = phones[number]
+        assert [
+            {"value": phone["phonenumber"].strip(), "type": _PHONE_TYPES[phone["phonenumbertypeid"]], "primary": True}
+        ] == user["phoneNumbers"]
+        home = addresses.get(homes.get(number, ""))
+        if home is None:
+            assert "addresses" not in user
+            continue
+        with_home += 1
+        state = states[home["stateprovinceid"]]
+        lines = " ".join(f"{home['addressline1']} {home['addressline2']}".split())
+        (address,) = user["addresses"]
+        assert {
+            "streetAddress": lines,
+            "locality": home["city"].strip(),
+            "region": state["stateprovincecode"].strip(),
+            "postalCode": home["postalcode"].strip(),
+            "country": state["countryregioncode"],
+            "type": "home",
+            "primary": True,
+        } == {**address, "streetAddress": " ".join(address["streetAddress"].split())}
+    assert len(homes) >= with_home > 18_000
