@@ -229,7 +229,6 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
     """Return RFC 7643 dateTime text in UTC. A date without a time has no zone: it is midnight UTC of that day."""
     zone = None if timezone.upper() == "UTC" else ZoneInfo(timezone)
     pattern = rule.format
-    without_time = pattern is not None and _TIME_DIRECTIVE.search(pattern) is None
 
     def convert(value: Any) -> str | None:
         moment = value
@@ -238,8 +237,7 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
             if not text:
                 return None
             try:
-                moment = datetime.strptime(text, pattern) if pattern else _from_iso(text)  # noqa: DTZ007
-                moment = moment.date() if without_time else moment
+                moment = _from_pattern(text, pattern) if pattern else _from_iso(text)
             except ValueError:
                 raise RejectError(name, "the text is not a date of the expected format") from None
         if isinstance(moment, datetime):
@@ -257,6 +255,12 @@ def _date_time(rule: Rule, name: str, timezone: str) -> Converter:
         raise RejectError(name, f"a {type(value).__name__} is not a date")
 
     return convert
+
+
+def _from_pattern(text: str, pattern: str) -> datetime | date:
+    """Parse text by a strptime pattern; a pattern that reads no time of day gives a date."""
+    moment = datetime.strptime(text, pattern)  # noqa: DTZ007
+    return moment if _TIME_DIRECTIVE.search(pattern) else moment.date()
 
 
 def _from_iso(text: str) -> datetime | date:

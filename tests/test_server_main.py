@@ -98,7 +98,8 @@ def test_start_answer_stop(tmp_path, number):
     """The process serves before any snapshot exists and stops in good order on a signal, without a traceback."""
     process = start(write_config(tmp_path))
     try:
-        line = process.stderr.readline()
+        # A warning about the password in clear text comes first.
+        line = next(line for line in process.stderr if '"127.0.0.1",' in line)
         port = int(re.search(r'"127\.0\.0\.1",(\d+)', line).group(1))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/healthy", timeout=5) as answer:
             assert answer.status == 200
