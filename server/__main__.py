@@ -20,6 +20,7 @@ from server.app import create_app
 from server.credentials import open_access
 from server.listener import Listener, check_parser
 from server.live import LiveSnapshot
+from server.request_log import open_request_log
 from server.tls import Certificate, CertificateError, open_certificate
 from snapshot import __version__
 from snapshot.config import environment_config, load_config
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             open_access(config.server.auth, config.server.admin).close()
             return _say_ok(config)
         setup_logs(config.log, process="server")
+        # No line of ours tells these, and each would cost every request a look-up (logging, "Optimization").
+        logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
         check_parser()
         asyncio.run(_serve(config, certificate))
     except (ConfigError, SecretError, CertificateError) as error:
@@ -86,7 +89,8 @@ async def _serve(config: Config, certificate: Certificate | None) -> None:
     """Serve until a signal comes."""
     for warning in config.warnings:
         log.warning("configuration", extra={"facts": {"warning": warning}})
-    listener = Listener(create_app(config, LiveSnapshot(config.data_dir)), certificate)
+    app = create_app(config, LiveSnapshot(config.data_dir), request_log=open_request_log(config.log))
+    listener = Listener(app, certificate)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

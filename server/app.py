@@ -13,15 +13,17 @@ from server.auth import authenticate
 from server.credentials import open_access
 from server.documents import make_documents
 from server.errors import NotFoundError, UnsupportedError
-from server.keys import ACCESS, CONFIG, DOCUMENTS, LIVE, PINS, ROUTE, ROUTER, SCANNERS
-from server.middleware import MAX_BODY_BYTES, canonical
+from server.keys import ACCESS, CONFIG, DOCUMENTS, FACTS, LIVE, PINS, REQUEST_LOG, ROUTER, SCANNERS
+from server.middleware import MAX_BODY_BYTES, make_canonical
 from server.pins import Pins
+from server.request_log import LoggingRequestLog
 from server.routes import Area, Router
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from server.live import LiveSnapshot
+    from server.request_log import RequestLog
     from snapshot.config import Config
 
 _SCANNER_THREADS = 2
@@ -29,13 +31,17 @@ _SCANNER_THREADS = 2
 _UNSUPPORTED = {"Bulk": "bulk operations", "Me": "/Me", ".search": "POST .search"}
 
 
-def create_app(config: Config, live: LiveSnapshot) -> web.Application:
-    """Return the application. Secrets are read and the watch on the data folder begins when it starts."""
-    app = web.Application(middlewares=(canonical, authenticate), client_max_size=MAX_BODY_BYTES)
+def create_app(config: Config, live: LiveSnapshot, *, request_log: RequestLog | None = None) -> web.Application:
+    """Return the application. Secrets are read and the watch on the data folder begins when it starts.
+
+    Without a `request_log` the lines go through logging.
+    """
+    app = web.Application(middlewares=(make_canonical(), authenticate), client_max_size=MAX_BODY_BYTES)
     server = config.server
     app[CONFIG] = config
     app[LIVE] = live
     app[PINS] = Pins(ttl_seconds=server.pin_ttl_seconds, limit=server.max_pins)
+    app[REQUEST_LOG] = request_log or LoggingRequestLog()
     app[ROUTER] = Router(server.paths)
     app[DOCUMENTS] = {path: make_documents(config, base) for path, base in server.paths.items()}
     # One route for everything: Okta doubles slashes and ids hold encoded ones, so Router reads the raw path.
@@ -47,7 +53,7 @@ def create_app(config: Config, live: LiveSnapshot) -> web.Application:
 
 
 async def _dispatch(request: web.Request) -> web.StreamResponse:
-    route = request[ROUTE]
+    route = request[FACTS].route
     if route.parts is None:
         raise NotFoundError("There is no such path: it is not UTF-8 text.")
     if route.area is Area.SCIM:
@@ -72,6 +78,7 @@ async def _access(app: web.Application) -> AsyncIterator[None]:
     app[ACCESS] = open_access(server.auth, server.admin)
     yield
     app[ACCESS].close()
+    app[REQUEST_LOG].flush()
 
 
 async def _scanners(app: web.Application) -> AsyncIterator[None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from server.errors import ForbiddenError
-from server.keys import ACCESS, PRINCIPAL, ROUTE
+from server.keys import ACCESS, FACTS
 from server.routes import Area
 
 if TYPE_CHECKING:
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through when its area's credential is right; the SCIM one opens nothing else."""
-    area = request[ROUTE].area
+    facts = request[FACTS]
+    area = facts.route.area
     if area is not Area.OPEN:
-        access = request.config_dict[ACCESS]
+        access = request.app[ACCESS]
         authenticator = access.scim if area is Area.SCIM else access.admin
         if authenticator is None:
             raise ForbiddenError(
                 "Administration is off. Set [server.admin] in the configuration "
                 "(or SCIM_ADMIN_TOKEN in the environment) to turn it on."
             )
-        request[PRINCIPAL] = await authenticator.authenticate(request.headers)
+        headers = request.headers
+        facts.principal = authenticator.recall(headers) or await authenticator.authenticate(headers)
     return await handler(request)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from server.answer import scim_answer
 from server.errors import ForbiddenError, MethodNotAllowedError, NotFoundError
-from server.keys import DOCUMENTS, ROUTE
+from server.keys import DOCUMENTS, FACTS
 from server.query import parse_query
 from snapshot.scim import ScimVersion
 
@@ -25,10 +25,10 @@ _READ_METHODS = ("GET", "HEAD")
 
 async def handle(request: web.Request) -> web.Response:
     """Answer one discovery request."""
-    route = request[ROUTE]
+    route = request[FACTS].route
     if request.method not in _READ_METHODS:
         raise MethodNotAllowedError(f"{route.name} can only be read.", allow=_READ_METHODS)
-    body = _find(request.config_dict[DOCUMENTS][route.base], route.parts or ())
+    body = _find(request.app[DOCUMENTS][route.base], route.parts or ())
     if body is None:
         raise NotFoundError(f"There is no such document under {route.name}.")
     if route.version is ScimVersion.V2_0 and "filter" in parse_query(route.query):

@@ -1,8 +1,9 @@
-"""The typed keys under which the application and a request keep what handlers need. Nothing else."""
+"""The typed keys under which the application and a request keep what handlers need, and RequestFacts."""
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp import web
 from server.credentials import Access
 from server.live import LiveSnapshot
 from server.pins import Pins
+from server.request_log import RequestLog
 from server.routes import Route, Router
 from snapshot.config import Config
 
@@ -21,14 +23,24 @@ LIVE: web.AppKey[LiveSnapshot] = web.AppKey("live", LiveSnapshot)
 PINS: web.AppKey[Pins] = web.AppKey("pins", Pins)
 ROUTER: web.AppKey[Router] = web.AppKey("router", Router)
 DOCUMENTS: web.AppKey[dict[str, Documents]] = web.AppKey("documents", dict)
+REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
 # Set when the application starts: secrets are read and threads are made then, not before.
 ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 # Evaluates filters that scan; few threads, so that many of them cannot slow the rest down.
 SCANNERS: web.AppKey[Executor] = web.AppKey("scanners", Executor)
 
-REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-ROUTE: web.RequestKey[Route] = web.RequestKey("route", Route)
-PRINCIPAL: web.RequestKey[str] = web.RequestKey("principal", str)
-GENERATION: web.RequestKey[int] = web.RequestKey("generation", int)
-# Set on what happens thousands of times an import or every second: logged at level debug.
-QUIET: web.RequestKey[bool] = web.RequestKey("quiet", bool)
+
+@dataclass(slots=True)
+class RequestFacts:
+    """What is known of one request; filled as it goes through the middlewares, read by the log line."""
+
+    request_id: str
+    route: Route
+    principal: str = ""
+    generation: int | None = None
+    # Set on what happens thousands of times an import or every second: logged at level debug.
+    quiet: bool = False
+
+
+# One key instead of one a fact: each access costs as much as a look-up in the index.
+FACTS: web.RequestKey[RequestFacts] = web.RequestKey("facts", RequestFacts)

@@ -5,9 +5,10 @@ The log never holds values of the query, ids or headers: they may be people's da
 
 from __future__ import annotations
 
+import itertools
 import logging
-import os
 import re
+import secrets
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -24,12 +25,12 @@ from server.errors import (
     StatusError,
     UriTooLongError,
 )
-from server.keys import GENERATION, PRINCIPAL, QUIET, REQUEST_ID, ROUTE, ROUTER
+from server.keys import FACTS, REQUEST_LOG, ROUTER, RequestFacts
 from server.routes import Area, Route
 from snapshot.errors import FilterError
 
 if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler
+    from aiohttp.typedefs import Handler, Middleware
 
 log = logging.getLogger("server.request")
 
@@ -46,14 +47,25 @@ _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
 
-@web.middleware
-async def canonical(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every request in the right shape, whatever happens, and log one line."""
+def make_canonical() -> Middleware:
+    """Return the middleware: it answers every request in the right shape and logs one line."""
+    # Unique over restarts by the random half, over requests by the count.
+    prefix, numbers = secrets.token_hex(4), itertools.count(1)
+
+    @web.middleware
+    async def canonical(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("X-Request-Id")
+        if given is None or not _REQUEST_ID.match(given):
+            given = f"{prefix}{next(numbers):08x}"
+        return await _answer(request, handler, given)
+
+    return canonical
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     started = time.perf_counter()
-    given = request.headers.get("X-Request-Id", "")
-    request_id = given if given and _REQUEST_ID.match(given) else os.urandom(8).hex()
-    request[REQUEST_ID] = request_id
-    request[ROUTE] = route = request.config_dict[ROUTER].resolve(request.raw_path)
+    route = request.app[ROUTER].resolve(request.raw_path)
+    facts = request[FACTS] = RequestFacts(request_id, route)
     try:
         _check_limits(request)
         response = await handler(request)
@@ -67,7 +79,7 @@ async def canonical(request: web.Request, handler: Handler) -> web.StreamRespons
         log.exception("unexpected error", extra={"facts": {"request_id": request_id, "path": shown_path(route)}})
         response = error_answer(InternalError(request_id), route.version)
     response.headers["X-Request-Id"] = request_id
-    _log(request, route, response, started)
+    _log(request, facts, response, started)
     return response
 
 
@@ -97,27 +109,33 @@ def shown_path(route: Route) -> str:
         text = "/".join((route.base, *known, *("{id}" for _ in route.parts[1:])))
     else:
         text = "/" + "/".join(route.parts)
-    return text.encode("ascii", "backslashreplace").decode("ascii")[:_LOGGED_PATH_LENGTH]
+    if not text.isascii():
+        text = text.encode("ascii", "backslashreplace").decode("ascii")
+    return text[:_LOGGED_PATH_LENGTH]
 
 
-def _log(request: web.Request, route: Route, response: web.StreamResponse, started: float) -> None:
-    if response.status >= _SERVER_ERROR:
+def _log(request: web.Request, facts: RequestFacts, response: web.StreamResponse, started: float) -> None:
+    status = response.status
+    if status >= _SERVER_ERROR:
         level = logging.WARNING
-    elif request.get(QUIET) and response.status < _CLIENT_ERROR:
+    elif facts.quiet and status < _CLIENT_ERROR:
         level = logging.DEBUG
     else:
         level = logging.INFO
-    if not log.isEnabledFor(level):
+    request_log = request.app[REQUEST_LOG]
+    if not request_log.enabled(level):
         return
-    facts = {
-        "request_id": request[REQUEST_ID],
-        "method": request.method,
-        "path": shown_path(route),
-        "status": response.status,
-        "ms": round((time.perf_counter() - started) * 1000, 2),
-        "bytes": response.content_length or 0,
-        "principal": request.get(PRINCIPAL, ""),
-        "generation": request.get(GENERATION),
-        "peer": request.remote,
-    }
-    log.log(level, "request", extra={"facts": facts})
+    request_log.write(
+        level,
+        {
+            "request_id": facts.request_id,
+            "method": request.method,
+            "path": shown_path(facts.route),
+            "status": status,
+            "ms": round((time.perf_counter() - started) * 1000, 2),
+            "bytes": response.content_length or 0,
+            "principal": facts.principal,
+            "generation": facts.generation,
+            "peer": request.remote,
+        },
+    )

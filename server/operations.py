@@ -15,7 +15,7 @@ import orjson
 
 from server.answer import json_answer
 from server.errors import MethodNotAllowedError, NotFoundError, NotReadyError
-from server.keys import CONFIG, LIVE, PINS, PRINCIPAL, QUIET, ROUTE
+from server.keys import CONFIG, FACTS, LIVE, PINS
 from snapshot import __version__
 from snapshot.control import ask_refresh, list_requests, read_request
 from snapshot.errors import StoreError
@@ -35,18 +35,19 @@ _RETRY_AFTER_SECONDS = 5
 
 async def handle_open(request: web.Request) -> web.Response:
     """Answer what is open to everybody."""
-    parts = request[ROUTE].parts
+    facts = request[FACTS]
+    parts = facts.route.parts
     answer = {(): _root, ("health",): _health, ("-", "healthy"): _healthy, ("-", "ready"): _ready}.get(parts)  # type: ignore[arg-type]
     if answer is None:
         raise NotFoundError("There is no such path.")
     _read_only(request)
-    request[QUIET] = True
+    facts.quiet = True
     return answer(request)
 
 
 async def handle_admin(request: web.Request) -> web.Response:
     """Answer what is behind the admin credential."""
-    parts = request[ROUTE].parts
+    parts = request[FACTS].route.parts
     match parts:
         case ("-", "status"):
             _read_only(request)
@@ -69,13 +70,13 @@ def _read_only(request: web.Request, *allow: str) -> None:
 
 
 def _root(request: web.Request) -> web.Response:
-    config = request.config_dict[CONFIG]
+    config = request.app[CONFIG]
     base_paths = {f"{path}/": str(item.version) for path, item in config.server.paths.items()}
     return _json({"service": "scim-snapshot", "status": "running", "base_paths": base_paths})
 
 
 def _health(request: web.Request) -> web.Response:
-    live = request.config_dict[LIVE]
+    live = request.app[LIVE]
     healthy = live.current is not None
     body = {
         "status": "healthy" if healthy else "unhealthy",
@@ -91,7 +92,7 @@ def _healthy(_request: web.Request) -> web.Response:
 
 
 def _ready(request: web.Request) -> web.Response:
-    ready = request.config_dict[LIVE].current is not None
+    ready = request.app[LIVE].current is not None
     return _json(
         {"status": "ready" if ready else "not ready"},
         status=HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
@@ -111,7 +112,7 @@ def snapshot_age_seconds(live: LiveSnapshot) -> float | None:
 
 
 def _status(request: web.Request) -> web.Response:
-    app = request.config_dict
+    app = request.app
     config: Config = app[CONFIG]
     live = app[LIVE]
     pins = app[PINS]
@@ -159,9 +160,9 @@ def _scheduler(live: LiveSnapshot) -> dict[str, Any]:
 
 
 async def _ask_refresh(request: web.Request) -> web.Response:
-    live = request.config_dict[LIVE]
+    live = request.app[LIVE]
     try:
-        asked = await asyncio.to_thread(ask_refresh, live.data_dir, asked_by=request[PRINCIPAL])
+        asked = await asyncio.to_thread(ask_refresh, live.data_dir, asked_by=request[FACTS].principal)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
     body = {**_shown(asked), "scheduler": _scheduler(live)}
@@ -169,7 +170,7 @@ async def _ask_refresh(request: web.Request) -> web.Response:
 
 
 async def _list_requests(request: web.Request) -> web.Response:
-    live = request.config_dict[LIVE]
+    live = request.app[LIVE]
     try:
         found = await asyncio.to_thread(list_requests, live.data_dir)
     except StoreError as error:
@@ -178,7 +179,7 @@ async def _list_requests(request: web.Request) -> web.Response:
 
 
 async def _show_request(request: web.Request, request_id: str) -> web.Response:
-    live = request.config_dict[LIVE]
+    live = request.app[LIVE]
     found = await asyncio.to_thread(read_request, live.data_dir, request_id)
     if found is None:
         raise NotFoundError("There is no refresh request with this id.")

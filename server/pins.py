@@ -16,6 +16,8 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from server.errors import RestartListError
 
 if TYPE_CHECKING:
@@ -31,8 +33,7 @@ _SELECTIONS_PER_RUN = 8
 _REPLACED_RUNS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(msgspec.Struct, frozen=True, gc=False):
     """Who lists: the key of an import run."""
 
     principal: str
@@ -40,8 +41,7 @@ class Client:
     version: ScimVersion
 
 
-@dataclass(frozen=True, slots=True)
-class ListName:
+class ListName(msgspec.Struct, frozen=True, gc=False):
     """Which list: `filter` is None for a whole list; `is_import` for lists that belong to an import run."""
 
     resource_type: str

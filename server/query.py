@@ -7,9 +7,10 @@ is a 400, never a guess and never a 500.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from server.errors import InvalidFilterError, InvalidSyntaxError, InvalidValueError
 
@@ -20,12 +21,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 # What a 32-bit client can read back; no snapshot has more resources.
 MAX_INDEX = 2**31 - 1
 _MAX_DIGITS = 18
+_SHORT = 9
 _MAX_FIELDS = 64
 _FIRST_PAGE = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
+class SearchRequest(msgspec.Struct, frozen=True, gc=False):
     """What a list request asks for: 1-based start_index, count already capped, filter text or None."""
 
     start_index: int
@@ -78,6 +79,8 @@ def _integer(parameters: Mapping[str, str], name: str, *, default: int) -> int:
     text = parameters.get(name.lower())
     if text is None:
         return default
+    if len(text) <= _SHORT and text.isascii() and text.isdecimal():
+        return int(text)
     text = text.strip()
     if not _INTEGER.match(text):
         raise InvalidValueError(f"{name} is not an integer.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from server.answer import scim_answer
 from server.envelope import list_body
 from server.errors import MethodNotAllowedError, NotFoundError, NotReadyError, UnsupportedError
-from server.keys import CONFIG, GENERATION, LIVE, PINS, PRINCIPAL, QUIET, ROUTE, SCANNERS
+from server.keys import CONFIG, FACTS, LIVE, PINS, SCANNERS
 from server.pins import Client, ListName
 from server.query import search_request
 from snapshot.filter import And, Comparison, Filter, Or, parse_filter
@@ -34,7 +34,7 @@ _RETRY_AFTER_SECONDS = 10
 
 async def handle(request: web.Request) -> web.Response:
     """Answer /Users, /Users/{id} and the same of every other resource type."""
-    route = request[ROUTE]
+    route = request[FACTS].route
     parts = route.parts or ()
     resource_type = RESOURCE_TYPES[route.name]
     if request.method not in READ_METHODS:
@@ -53,7 +53,7 @@ async def handle(request: web.Request) -> web.Response:
 
 def newest_snapshot(request: web.Request) -> Snapshot:
     """Return the snapshot being served; raises NotReadyError before the first one, never an empty list."""
-    snapshot = request.config_dict[LIVE].current
+    snapshot = request.app[LIVE].current
     if snapshot is None:
         raise NotReadyError(
             "No snapshot has been published yet. The first refresh has to end first.",
@@ -63,9 +63,10 @@ def newest_snapshot(request: web.Request) -> Snapshot:
 
 
 def _get(request: web.Request, resource_type: str, resource_id: str) -> web.Response:
-    version = request[ROUTE].version
+    facts = request[FACTS]
+    version = facts.route.version
     snapshot = newest_snapshot(request)
-    request[GENERATION] = snapshot.generation
+    facts.generation = snapshot.generation
     ordinal = snapshot.find(resource_type, resource_id)
     if ordinal is None:
         raise NotFoundError(f"There is no {resource_type} with this id.")
@@ -73,18 +74,19 @@ def _get(request: web.Request, resource_type: str, resource_id: str) -> web.Resp
 
 
 async def _list(request: web.Request, resource_type: str) -> web.Response:
-    route = request[ROUTE]
-    app = request.config_dict
+    facts = request[FACTS]
+    route = facts.route
+    app = request.app
     config = app[CONFIG]
     search = search_request(route.query, default_count=config.server.default_count, max_count=config.server.max_count)
     tree = None if search.filter is None else parse_filter(search.filter, config.mapping.extension_urns)
     newest = newest_snapshot(request)
     pins = app[PINS]
-    client = Client(request[PRINCIPAL], request.remote or "", route.version)
+    client = Client(facts.principal, request.remote or "", route.version)
     name = ListName(resource_type, search.filter, tree is None or is_incremental(tree))
     run = pins.choose(client, name, start_index=search.start_index, newest=newest)
     snapshot = run.snapshot
-    request[GENERATION] = snapshot.generation
+    facts.generation = snapshot.generation
     first = search.start_index - 1
     if tree is None:
         total = snapshot.count(resource_type)
@@ -98,8 +100,7 @@ async def _list(request: web.Request, resource_type: str) -> web.Response:
         items = len(page)
         resources = snapshot.gather(resource_type, route.version, page)
     pins.served(client, name, run, following=first + items + 1, total=total)
-    if not search.is_first_page:
-        request[QUIET] = True
+    facts.quiet = not search.is_first_page
     body = list_body(route.version, total=total, start_index=search.start_index, items=items, resources=resources)
     return scim_answer(body, route.version)
 
@@ -114,7 +115,7 @@ async def _selected(request: web.Request, run: Run, name: ListName, tree: Filter
         ordinals = snapshot.select(name.resource_type, tree)
     else:
         loop = asyncio.get_running_loop()
-        scanners = request.config_dict[SCANNERS]
+        scanners = request.app[SCANNERS]
         ordinals = await loop.run_in_executor(scanners, snapshot.select, name.resource_type, tree)
     run.keep_selection(name, ordinals)
     return ordinals

@@ -7,10 +7,11 @@ and `/Users/` are usual.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from snapshot.scim import ScimVersion
 
@@ -28,8 +29,7 @@ class Area(Enum):
     OPEN = "open"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """Where a request goes. `parts` are the decoded segments below `base`; None if they are not UTF-8."""
 
     area: Area

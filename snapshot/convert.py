@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from snapshot.errors import RejectError
 from snapshot.rules import Rule, boolean_key
-from snapshot.schema import BINARY, BOOLEAN, DATE_TIME, DECIMAL, INTEGER
+from snapshot.schema import BINARY, BOOLEAN, DATE_TIME, DECIMAL, INTEGER, REFERENCE, STRING
 from snapshot.scim import DecimalText
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     Converter = Callable[[Any], Any]
 
 # What a flag column commonly holds. 512/544/66048 and 514/546/66050 are userAccountControl of
-# Active Directory: a normal account, enabled and disabled. Single letters with two meanings (T, L) are in neither.
-DEFAULT_TRUE = ("1", "true", "t", "yes", "y", "active", "a", "enabled", "on", "512", "544", "66048")
+# Active Directory: a normal account, enabled and disabled. Letters with two meanings are in neither: T is true and
+# terminated, F is false and full-time, L is left and on leave.
+DEFAULT_TRUE = ("1", "true", "yes", "y", "active", "a", "enabled", "on", "512", "544", "66048")
 DEFAULT_FALSE = (
-    "0", "false", "f", "no", "n", "inactive", "i", "disabled", "off", "terminated", "left", "514", "546", "66050",
+    "0", "false", "no", "n", "inactive", "i", "disabled", "off", "terminated", "left", "514", "546", "66050",
 )  # fmt: skip
 _MAX_REMEMBERED = 10_000
 _INT64 = 1 << 63
@@ -60,10 +61,23 @@ def make_converter(rule: Rule, kind: str, *, name: str, timezone: str) -> Conver
     return _string(rule)
 
 
+def is_plain_text(rule: Rule, kind: str) -> bool:
+    """Whether the rule only trims text."""
+    return (
+        kind in {STRING, REFERENCE}
+        and rule.trim
+        and rule.case is None
+        and rule.values is None
+        and rule.type in {None, STRING}
+    )
+
+
 def to_text(value: Any) -> str:
     """Return the text of a database value: ISO 8601 for dates, lower-case hex for uniqueidentifier."""
     if isinstance(value, str):
         return value
+    if value.__class__ is int or value.__class__ is UUID:
+        return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -95,7 +109,7 @@ def _string(rule: Rule) -> Converter:
     trim, case = rule.trim, rule.case
 
     def convert(value: Any) -> str | None:
-        text = value if type(value) is str else to_text(value)
+        text = value if value.__class__ is str else to_text(value)
         if trim:
             text = text.strip()
         if case is not None:

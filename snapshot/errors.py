@@ -7,7 +7,7 @@ a `SourceError`, the store turns an `OSError` into a `StoreError`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,17 @@ class SnapshotError(Exception):
         super().__init__(f"{cause} {remedy}".strip())
         self.cause = cause
         self.remedy = remedy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by facts, so that an error crosses from one process to another whole."""
+        return _revive, (type(self), self.args, self.__dict__)
+
+
+def _revive(kind: type[SnapshotError], arguments: tuple[Any, ...], facts: dict[str, Any]) -> SnapshotError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(facts)
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class SourceError(SnapshotError):
     """Reading the source failed, so the refresh fails and the last good snapshot stays.
 
     `code` is one of: unreachable, login_refused, certificate, encryption, permission, missing_object,
-    missing_column, query, isolation, deadlock, connection_lost, timeout, truncated, driver.
+    missing_column, query, isolation, deadlock, connection_lost, timeout, truncated, driver, crashed.
     """
 
     def __init__(self, code: str, cause: str, *, remedy: str = "", number: int | None = None) -> None:

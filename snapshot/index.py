@@ -14,7 +14,10 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from orjson import loads
 
 from snapshot.errors import CorruptGenerationError, FilterError
 from snapshot.filter import And, Comparison, Filter, Or, parse_instant
@@ -34,8 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from snapshot.encode import Encoded
     from snapshot.rules import Mapping
-    from snapshot.scim import Resource
 
 NAME = "index.sqlite"
 # Attributes that clients look users up by; every other attribute is filtered by a scan.
@@ -58,17 +61,11 @@ class IndexedAttribute:
     indexed: bool
 
 
-def index_key(kind: str, value: Any) -> Any:
-    """Return the stored form of an attribute value; a value that the kind cannot hold gives None."""
-    if kind == "text":
-        return value.casefold() if isinstance(value, str) else None
-    if kind == BOOLEAN:
-        return int(value)
-    if kind == DECIMAL:
-        return float(value.text)
-    if kind == DATE_TIME:
-        return parse_instant(value)
-    return value
+def instant_key(microseconds: int) -> str:
+    """Return the stored form of a dateTime: ISO text without Z, so that text order is the order of time."""
+    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001 (UTC throughout)
+    text = moment.isoformat()
+    return text.rstrip("0") if moment.microsecond else text
 
 
 class IndexWriter:
@@ -111,18 +108,19 @@ class IndexWriter:
         for table, columns in self._plurals.items():
             self._db.execute(f"CREATE TABLE {table}(ordinal INTEGER, {', '.join(columns)})")
 
-    def add(self, ordinal: int, resource: Resource, fingerprint: bytes, created_ms: int, modified_ms: int) -> None:
+    def add(self, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int) -> None:
         """Add one resource."""
-        core, extensions = resource.core, resource.extensions
+        core = loads(encoded.core)
+        extensions = {urn: loads(body) for urn, body in encoded.extensions.items()}
         self._rows.append(
             (
                 ordinal,
-                resource.id,
-                fingerprint,
+                encoded.id,
+                encoded.fingerprint,
                 created_ms,
                 modified_ms,
-                resource.active,
-                resource.user_name.casefold(),
+                encoded.active,
+                encoded.user_name.casefold(),
                 *[getter(core, extensions) for getter in self._getters],
             )
         )
@@ -276,20 +274,35 @@ def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any], dict[str
     """Return what fetches the stored form of one single-valued attribute from a resource."""
     urn, _, name = item.path.rpartition(":")
     first, _, sub = name.partition(".")
-    kind = item.kind
+    store = _STORED[item.kind]
 
-    def get(core: dict[str, Any], extensions: dict[str, dict[str, Any]]) -> Any:
-        holder = extensions.get(urn) if urn else core
-        value = holder.get(first) if holder else None
+    def of_extension(_core: dict[str, Any], extensions: dict[str, dict[str, Any]]) -> Any:
+        holder = extensions.get(urn)
+        if holder is None:
+            return None
+        value = holder.get(first)
         if sub and value is not None:
             value = value.get(sub)
-        if value is None:
-            return None
-        if kind == "text":
-            return value.casefold()
-        return index_key(kind, value)
+        return None if value is None else store(value)
 
-    return get
+    def of_core(core: dict[str, Any], _extensions: dict[str, dict[str, Any]]) -> Any:
+        value = core.get(first)
+        if sub and value is not None:
+            value = value.get(sub)
+        return None if value is None else store(value)
+
+    return of_extension if urn else of_core
+
+
+# kind -> how a value of a resource is stored
+_STORED: dict[str, Callable[[Any], Any]] = {
+    "text": str.casefold,
+    "exact": str,
+    BOOLEAN: int,
+    INTEGER: int,
+    DECIMAL: float,
+    DATE_TIME: lambda text: text[:-1],
+}
 
 
 def _plural_key(value: Any, kind: str) -> Any:

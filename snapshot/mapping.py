@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snapshot.convert import make_converter, to_text
+from snapshot.convert import is_plain_text, make_converter, to_text
 from snapshot.errors import ConfigProblem, MappingError, RejectError
 from snapshot.rules import Mapping, Plural, PluralItem, Rule, Target, template_parts
 from snapshot.schema import BINARY, DATE_TIME, DECIMAL, EXTERNAL_ID, STRING, USER_ATTRIBUTES
@@ -162,7 +162,12 @@ class _Compiler:
             place = self.place(rule.column or "", name, optional=rule.optional)
             if place is None and rule.default is None:
                 return self.nothing
-            plain = self.nothing if place is None else _column(place, convert)
+            if place is None:
+                plain = self.nothing
+            elif is_plain_text(rule, target.attribute.type):
+                plain = _text_column(place)
+            else:
+                plain = _column(place, convert)
         if rule.default is not None:
             fallback = self._fixed(target, "default", rule.default)
             return lambda row: fallback if (value := plain(row)) is None else value
@@ -271,9 +276,22 @@ class _Compiler:
                 f"{target.path.name}.{target.path.sub}" if target.path.sub else target.path.name,
                 self.getter(target),
             )
-            for target in mapping.singles
+            # The manager's id before the name: SCIM 1.1 renames the first key (encode.py).
+            for target in sorted(mapping.singles, key=lambda target: target.path.sub == "displayName")
             if target.path.urn == urn
         ]
+
+
+def _text_column(place: int) -> Getter:
+    """Return the getter of the most common rule, a trimmed text: one call instead of two."""
+
+    def get(row: Row) -> str | None:
+        value = row[place]
+        if value is None:
+            return None
+        return (value if value.__class__ is str else to_text(value)).strip() or None
+
+    return get
 
 
 def _column(place: int, convert: Callable[[Any], Any]) -> Getter:

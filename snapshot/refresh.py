@@ -19,13 +19,14 @@ from snapshot.bodies import BodyWriter, stamp
 from snapshot.config import config_digest
 from snapshot.control import Progress
 from snapshot.encode import Encoded, time_text
-from snapshot.errors import PublishRefusedError, RejectError, SourceError, StoreError
+from snapshot.errors import PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
 from snapshot.history import History, changes, publication_ms
 from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import IndexWriter
-from snapshot.mapping import NULL_ID, CompiledMapping
+from snapshot.mapping import NULL_ID
 from snapshot.reader import Snapshot, body_name, offsets_name, open_generation, open_previous_good
+from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
 from snapshot.store import (
@@ -42,10 +43,9 @@ from snapshot.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from snapshot.config import Config
-    from snapshot.sources import Row, RowSource
 
     Report = Callable[[Progress], None]
 
@@ -96,12 +96,8 @@ def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]
     """Connect, compare the mapping with the columns, read no row; return (isolation, columns, warnings)."""
     with open_source(config) as source:
         columns = source.columns(config.source.users)
-        compiled = _compile(config, columns)
+        compiled = compile_mapping(config, columns)
         return source.isolation, columns, (*source.warnings, *compiled.warnings)
-
-
-def _compile(config: Config, columns: Sequence[str]) -> CompiledMapping:
-    return CompiledMapping(config.mapping, columns, timezone=config.source.timezone, where=config.where)
 
 
 class _Refresh:
@@ -138,7 +134,7 @@ class _Refresh:
 
     def run(self) -> Manifest:
         """Do it all up to the manifest."""
-        isolation, warnings = self._read()
+        opened = self._read()
         self._order()
         moment_ms = self._stamp()
         self._tell("index")
@@ -171,59 +167,50 @@ class _Refresh:
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
             files=self._staging.files,
             previous=previous.generation if previous else None,
-            warnings=tuple(warnings),
-            isolation=isolation,
+            warnings=tuple(opened.warnings),
+            isolation=opened.isolation,
         )
         reasons = reasons_to_refuse(self._config.guard, manifest, previous)
         return msgspec.structs.replace(manifest, refused=tuple(reasons))
 
-    def _read(self) -> tuple[str, list[str]]:
-        """Stream all rows through mapping, history, encoder and index."""
-        config = self._config
+    def _read(self) -> Opened:
+        """Stream everything the source has through history, bodies and index."""
         self._tell("connect")
-        with self._phase("connect"):
-            source_context = open_source(config)
-            source: RowSource = source_context.__enter__()
-        try:
-            with self._phase("read"):
-                rows = source.read(config.source.users)
-                compiled = _compile(config, rows.columns)
-                expected = rows.expected
-                if expected is None and self._previous is not None:
-                    expected = self._previous.manifest.rows
-                for batch in rows.batches():
-                    for row in batch:
-                        self._take(compiled, row)
-                    self._tell("read", expected=expected)
-            return source.isolation, [*source.warnings, *compiled.warnings]
-        finally:
-            source_context.__exit__(None, None, None)
+        with self._phase("read"), open_reading(self._config) as stream:
+            opened = next(stream)
+            assert isinstance(opened, Opened)  # noqa: S101 (for the type checker)
+            expected = opened.expected
+            if expected is None and self._previous is not None:
+                expected = self._previous.manifest.rows
+            for batch in stream:
+                assert isinstance(batch, Batch)  # noqa: S101
+                self._rows += batch.rows
+                for reject in batch.rejects:
+                    self._take_reject(reject)
+                for parts in batch.resources:
+                    self._take(Encoded(parts))
+                self._tell("read", expected=expected)
+        return opened
 
-    def _take(self, compiled: CompiledMapping, row: Row) -> None:
-        """Make one row a resource, or a reject with its reason."""
-        self._rows += 1
-        try:
-            encoded = Encoded(compiled(row))
-        except RejectError as error:
-            if error.attribute == "id" and error.reason == NULL_ID and self._config.policy.null_id == "fail":
-                raise SourceError(
-                    "query",
-                    f"Row {self._rows} has no id.",
-                    remedy='Mend it, or set policy.null_id = "reject".',
-                ) from None
-            self._reject(compiled.identify(row), error.attribute, error.reason, row=self._rows)
-            return
-        resource = encoded.resource
-        key = (len(resource.id), resource.id)
+    def _take(self, encoded: Encoded) -> None:
+        """Write one resource."""
+        key = (len(encoded.id), encoded.id)
         if key <= self._last_key:
             self._sorted = False
         self._last_key = key
-        created, modified = self._history.times(resource.id, encoded.fingerprint)
-        self._index.add(self._kept, resource, encoded.fingerprint, created, modified)
+        created, modified = self._history.times(encoded.id, encoded.fingerprint)
+        self._index.add(self._kept, encoded, created, modified)
         created_text, modified_text = time_text(created), time_text(modified)
         for body in self._bodies:
             body.add(encoded, created_text, modified_text)
         self._kept += 1
+
+    def _take_reject(self, reject: Reject) -> None:
+        if reject.attribute == "id" and reject.reason == NULL_ID and self._config.policy.null_id == "fail":
+            raise SourceError(
+                "query", f"Row {reject.row} has no id.", remedy='Mend it, or set policy.null_id = "reject".'
+            )
+        self._reject(reject.id, reject.attribute, reject.reason, row=reject.row)
 
     def _reject(self, resource_id: str, attribute: str, reason: str, *, row: int | None = None) -> None:
         """Note a reject; `row` is unknown for a duplicate, which shows only after all rows were read."""

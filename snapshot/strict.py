@@ -24,9 +24,18 @@ if TYPE_CHECKING:
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
 _MAX_SHOWN = 60
+# What people write for a SCIM name that its spelling would not lead to.
+_SYNONYMS = {
+    "firstname": "givenName",
+    "lastname": "familyName",
+    "surname": "familyName",
+    "mail": "emails",
+    "phone": "phoneNumbers",
+    "mobile": "phoneNumbers",
+}
 # What msgspec calls a type, and what TOML calls it.
 _MSGSPEC_NAMES = {"bool": "boolean", "int": "integer", "str": "string", "object": "table"}
-_MSGSPEC_NAME = re.compile(rf"\b({'|'.join(_MSGSPEC_NAMES)})\b(?! of length)")
+_MSGSPEC_NAME = re.compile(rf"\b({'|'.join(_MSGSPEC_NAMES)})\b")
 _TOML_NAMES = {
     bool: "boolean",
     int: "integer",
@@ -55,6 +64,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ' (did you mean …?)' for the known name most like `name`, else all names if few."""
     names = list(known)
     folded = {item.casefold(): item for item in names}
+    if (synonym := _SYNONYMS.get(name.casefold())) in names:
+        return f" (did you mean {synonym}?)"
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[close[0]]}?)" if close else ""
 
@@ -120,10 +131,10 @@ class Reader:
                 return None
             return tuple(self.struct(item, entry, f"{key}[{place}]") for place, entry in enumerate(value, 1))
         try:
-            # TOML has no null, so the message need not offer one.
             return msgspec.convert(value, inner, strict=True)
         except msgspec.ValidationError as error:
             expected = str(error).split(" - at ")[0].removeprefix("Expected ").split(", got ")[0].replace("`", "")
+            expected = expected.removesuffix(" | null")  # TOML has none
             expected = _MSGSPEC_NAME.sub(lambda match: _MSGSPEC_NAMES[match.group()], expected).replace(" | ", " or ")
             if expected.startswith("Invalid enum value"):
                 expected = "one of " + ", ".join(_choices(inner))

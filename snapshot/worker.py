@@ -7,14 +7,11 @@ and a generation that was being written then is swept.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
+from snapshot.child import become_child, end_child, start_child
 from snapshot.control import Progress, RefreshOutcome
 from snapshot.errors import PublishRefusedError, SnapshotError, SourceError, StoreError
 from snapshot.logs import now_text
@@ -23,6 +20,7 @@ from snapshot.scim import USER
 from snapshot.store import sweep, writer_lock
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
@@ -41,16 +39,12 @@ def refresh_with_deadline(
     The child is killed when schedule.deadline_seconds are over or `stop` is set.
     """
     began = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(config, sender), name="scim-refresh", daemon=True)
-    process.start()
-    sender.close()
+    process, receiver = start_child(_child, config, name="scim-refresh")
     try:
         outcome = _supervise(process, receiver, config, on_progress, stop, began)
     finally:
         if process.is_alive():
-            _kill(process)
+            end_child(process)
             with contextlib.suppress(StoreError, OSError), writer_lock(config.data_dir):
                 sweep(config.data_dir)
         receiver.close()
@@ -98,30 +92,12 @@ def _supervise(
             )
 
 
-def _kill(process: SpawnProcess) -> None:
-    process.terminate()
-    process.join(_TERMINATE_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
 def _child(config: Config, sender: Connection) -> None:
     """Entry point of the child."""
-    # Ctrl-C reaches the whole terminal; the scheduler decides what becomes of its child.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    become_child()
     began = time.monotonic()
     sender.send(refresh_outcome(config, sender.send, began))
     sender.close()
-
-
-def _die_with_parent() -> None:
-    """A refresh that nobody waits for must not go on writing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def refresh_outcome(config: Config, report: Callable[[Progress], None], began: float) -> RefreshOutcome:

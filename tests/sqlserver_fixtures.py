@@ -65,6 +65,7 @@ def make_config(folder: Path, tds: TdsServer, *, mapping: dict[str, Any] | None 
         "mapping": mapping or MAPPING,
         "server": {"auth": [{"type": "none"}]},
     }
+    tables["source"] = {name: value for name, value in tables["source"].items() if value is not None}
     return parse_config(tables, where="config.toml", base=folder)
 
 

@@ -1,0 +1,112 @@
+"""Where the canonical line of a request goes: through logging, or as JSON lines gathered for one write.
+
+Logging costs a request as much as looking a user up. The buffered form makes the same JSON line in a
+tenth of that, and writes what has come together a few times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from snapshot.config import Log
+
+log = logging.getLogger("server.request")
+
+EVENT = "request"
+FLUSH_SECONDS = 0.2
+
+
+class RequestLog(Protocol):
+    """Takes one line a request."""
+
+    def enabled(self, level: int) -> bool:
+        """Tell whether lines of this level are wanted."""
+        ...
+
+    def write(self, level: int, facts: dict[str, Any]) -> None:
+        """Write one line."""
+        ...
+
+    def flush(self) -> None:
+        """Write out what is still held."""
+        ...
+
+
+class LoggingRequestLog:
+    """Through the logging package: for terminals and tests."""
+
+    def enabled(self, level: int) -> bool:
+        """Tell whether the logger wants this level."""
+        return log.isEnabledFor(level)
+
+    def write(self, level: int, facts: dict[str, Any]) -> None:
+        """Hand over a record, made here: log.log() would first walk the stack to find its caller."""
+        record = logging.LogRecord(log.name, level, __file__, 0, EVENT, None, None)
+        record.facts = facts
+        log.handle(record)
+
+    def flush(self) -> None:
+        """Nothing is held."""
+
+
+class BufferedRequestLog:
+    """JSON lines in the shape of snapshot.logs, held for a moment and written together."""
+
+    def __init__(self, level: int, sink: Callable[[bytes], object]) -> None:
+        self._level = level
+        self._sink = sink
+        self._lines: list[bytes] = []
+        self._second = 0
+        self._stamp = ""
+
+    def enabled(self, level: int) -> bool:
+        """Tell whether the configured level lets this one through."""
+        return level >= self._level
+
+    def write(self, level: int, facts: dict[str, Any]) -> None:
+        """Hold one line; the first one begins the wait for the next write."""
+        line = {
+            "time": self._time(),
+            "level": logging.getLevelName(level).lower(),
+            "process": "server",
+            "event": EVENT,
+            **facts,
+        }
+        self._lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        if len(self._lines) == 1:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+
+    def flush(self) -> None:
+        """Write every held line at once."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._sink(b"".join(lines))
+
+    def _time(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1000):03d}Z"
+
+
+def open_request_log(config: Log) -> RequestLog:
+    """Return the buffered log when lines are JSON, as snapshot.logs decides it; else the one through logging."""
+    if config.format == "text" or (config.format == "auto" and sys.stderr.isatty()):
+        return LoggingRequestLog()
+
+    def sink(lines: bytes) -> None:
+        sys.stderr.buffer.write(lines)
+        sys.stderr.buffer.flush()
+
+    return BufferedRequestLog(logging.getLevelName(config.level.upper()), sink)

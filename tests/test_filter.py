@@ -1,0 +1,144 @@
+"""Filter text to a tree: what is understood, what is refused and where."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snapshot.errors import FilterError
+from snapshot.filter import And, Comparison, Not, Or, Present, ValuePath, parse_filter, parse_instant
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath
+
+CUSTOM = "urn:okta:acme_hr_1:1.0:user:custom"
+
+
+def compare(text: str) -> tuple[str, str, object]:
+    tree = parse_filter(text, [CUSTOM])
+    assert isinstance(tree, Comparison)
+    return str(tree.path), tree.op, tree.value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('userName eq "a.b@x.com"', ("userName", "eq", "a.b@x.com")),
+        ('  USERNAME   EQ   "A"  ', ("userName", "eq", "A")),
+        ('userName eq "O\\"Brien \\\\ \\u0141 %+\'"', ("userName", "eq", "O\"Brien \\ Ł %+'")),
+        ("userName eq “a b”", ("userName", "eq", "a b")),
+        ('userName eq "a”b"', ("userName", "eq", "a”b")),
+        ('name.givenname eq "x"', ("name.givenName", "eq", "x")),
+        ('email eq "x"', ("emails.value", "eq", "x")),
+        ('emails eq "x"', ("emails.value", "eq", "x")),
+        ('emails.type eq "work"', ("emails.type", "eq", "work")),
+        ("active eq true", ("active", "eq", True)),
+        ('active eq "False"', ("active", "eq", "False")),
+        ("title eq null", ("title", "eq", None)),
+        ("x eq -1.5e3", ("x", "eq", -1500.0)),
+        ("x eq 12", ("x", "eq", 12)),
+        ('meta.lastmodified gt "2026-01-01T00:00:00Z"', ("meta.lastModified", "gt", "2026-01-01T00:00:00Z")),
+        ("meta.lastModified gt 2026-01-01T00:00:00.000Z", ("meta.lastModified", "gt", "2026-01-01T00:00:00.000Z")),
+        (f'{ENTERPRISE_2_0}:employeeNumber eq "1"', (f"{ENTERPRISE_2_0}:employeeNumber", "eq", "1")),
+        (f'{ENTERPRISE_1_1}.employeenumber eq "1"', (f"{ENTERPRISE_2_0}:employeeNumber", "eq", "1")),
+        (f'{ENTERPRISE_1_1}:manager.managerId eq "1"', (f"{ENTERPRISE_2_0}:manager.value", "eq", "1")),
+        ('urn:ietf:params:scim:schemas:core:2.0:User:userName eq "a"', ("userName", "eq", "a")),
+        (f'{CUSTOM}:badge eq "1"', (f"{CUSTOM}:badge", "eq", "1")),
+        (f'{CUSTOM.upper()}.badge eq "1"', (f"{CUSTOM}:badge", "eq", "1")),
+    ],
+)
+def test_comparisons(text, expected):
+    """Names and operators of any case, both spellings of URNs, and the quotes that people paste are understood."""
+    assert expected == compare(text)
+
+
+def test_precedence():
+    """and binds more strongly than or; parentheses go before both."""
+    a, b, c = (Comparison(AttributePath(name), "eq", 1, at) for name, at in (("a", 0), ("b", 10), ("c", 21)))
+    assert Or(a, And(b, c)) == parse_filter("a eq 1 or b eq 1 and c eq 1")
+    tree = parse_filter("(a eq 1 or b eq 1) AND c eq 1")
+    assert isinstance(tree, And)
+    assert isinstance(tree.left, Or)
+
+
+def test_what_the_index_does_not_answer():
+    """pr, not and value paths are parsed, so that the refusal can name them."""
+    assert isinstance(parse_filter("title pr"), Present)
+    assert isinstance(parse_filter('not (title eq "x")'), Not)
+    tree = parse_filter('emails[type eq "work" and value co "@x"]')
+    assert isinstance(tree, ValuePath)
+    assert isinstance(tree.inner, And)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "  ", "SOMETHINGWITHOUTOPERATOR", "userName", "userName eq", 'userName eq "a', "userName eq a b", 'eq "a"',
+        "userName like x", "userName eq 01", 'userName eq "\\x"', '(userName eq "a"', 'userName eq "a")', "()", "not",
+        'userName eq "a" and', 'and userName eq "a"', 'urn:x:y:z eq "a"', '"userName" eq "a"', "a.b.c eq 1", "1a eq 1",
+        "userName eq 'a'", 'emails[value eq "a"', "[", "a eq 2026-13-01",
+    ],
+)  # fmt: skip
+def test_broken_filters(text):
+    """A broken filter is a FilterError with a sentence."""
+    with pytest.raises(FilterError) as caught:
+        parse_filter(text)
+    assert caught.value.detail.endswith(")") or caught.value.detail.endswith(".")
+
+
+def test_the_position():
+    """The place of the mistake is told, counted from 0."""
+    with pytest.raises(FilterError, match="position 12") as caught:
+        parse_filter("userName eq oops")
+    assert 12 == caught.value.position
+
+
+def test_limits():
+    """Length, nesting and number of comparisons are bounded; 1,000 ORed names need no deep recursion."""
+    assert parse_filter(" or ".join(["a eq 1"] * 1000))
+    assert parse_filter("(" * 40 + "a eq 1" + ")" * 40)
+    for text in (" or ".join(["a eq 1"] * 1001), "(" * 60 + "a eq 1" + ")" * 60, "a" * 20_000, "not (" * 3000):
+        with pytest.raises(FilterError):
+            parse_filter(text)
+    assert parse_filter("a eq " + "9" * 5000)
+
+
+@given(st.text(st.sampled_from('userName eq "a\\(]) [not or and.:1-“”{}\ud800'), max_size=40))
+def test_any_text(text):
+    """No text makes the parser raise anything but FilterError."""
+    try:
+        parse_filter(text)
+    except FilterError:
+        pass
+
+
+@given(st.text(max_size=20))
+def test_any_value(value):
+    """Any text, written as a JSON string, is read back as it is."""
+    literal = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if value.isprintable():
+        assert value == compare(f"userName eq {literal}")[2]
+
+
+@given(st.datetimes(), st.integers(-14 * 60, 14 * 60))
+def test_instants(moment, minutes):
+    """A date-time with any offset is the instant that Python makes of it."""
+    offset = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
+    since = moment - datetime(1970, 1, 1) - timedelta(minutes=minutes)
+    assert since // timedelta(microseconds=1) == parse_instant(moment.isoformat() + offset)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1970-01-01", 0), ("1970-01-01T00:00Z", 0), ("1970-01-01t00:00:01.5z", 1_500_000), ("1970-01-01 00:00:00", 0),
+        ("1970-01-01T00:00:00.1234567Z", 123_456), ("1970-01-01T00:00:00,5Z", 500_000), ("", None), ("x", None),
+        ("1970-02-30", None), ("1970-01-01T25:00", None), ("1970-01-01T00:00+99:00", None),
+    ],
+)  # fmt: skip
+def test_forms_of_instants(text, expected):
+    """Dates, blanks for T, digits beyond microseconds and no zone (UTC) are read; anything else is none."""
+    assert expected == parse_instant(text)
+    if expected is not None:
+        assert datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=expected)
