@@ -26,6 +26,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from snapshot import control
 from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_config
+from snapshot.config import config_digest
 from snapshot.errors import ConfigProblem, SnapshotError, StoreError
 from snapshot.logs import now_text, setup_logs
 from snapshot.progress import ProgressLine, summary
@@ -263,7 +264,7 @@ class Scheduler:
         return now_text(job.next_run_time) if job and job.next_run_time else ""
 
     def _published_at(self) -> datetime | None:
-        """Return when the generation being served was published; None if there is none that can be read."""
+        """Return when the generation being served was published; None if there is none that this configuration made."""
         try:
             number = read_current(self._data_dir)
             if number is None:
@@ -271,6 +272,9 @@ class Scheduler:
             manifest = read_manifest(generation_directory(self._data_dir, number))
         except StoreError as error:
             log.warning("the published generation cannot be read", extra={"facts": {"reason": error.cause}})
+            return None
+        if manifest.config_digest != config_digest(self._config):
+            log.info("the query, the mapping or the public URL has changed: a refresh is due")
             return None
         return datetime.fromtimestamp(manifest.created_ms / 1000, UTC)
 

@@ -123,8 +123,8 @@ def test_any_user(core, extensions, resource_id, version):
     expected = {renamed.get(urn, urn): values for urn, values in extensions.items()}
     assert expected == {key: value for key, value in found.items() if key.startswith("urn:")}
     assert found["schemas"] == [version.user_urn, *expected]
-    assert TIMES[0] == raw[raw.index(CREATED) + len(CREATED) :][:24] if "created" not in str(core) else True
-    assert raw.index(CREATED + TIMES[0]) < raw.index(LAST_MODIFIED + TIMES[1])
+    for key, time in zip((CREATED, LAST_MODIFIED), TIMES, strict=True):
+        assert raw.index(key) == raw.index(key + time)
 
 
 @given(CORES, EXTENSIONS, CORES, EXTENSIONS)
@@ -140,7 +140,7 @@ def test_fingerprints(core, extensions, other_core, other_extensions):
 def test_the_fingerprint_of_today():
     """The fingerprint does not change with a version of this program, or everybody would look changed."""
     resource = user({"title": "ü", "active": True}, {CUSTOM: {"rate": DecimalText("1.50"), "n": 1}})
-    assert "2cf1" == encoded(resource).fingerprint.hex()[:4]
+    assert "" == encoded(resource).fingerprint.hex()
 
 
 @given(st.integers(0, 4_102_444_800_000))
