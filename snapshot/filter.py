@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
@@ -102,6 +103,7 @@ _TOKEN = re.compile(
     )""",
     re.VERBOSE | re.DOTALL,
 )
+_PLAIN_EQUAL = re.compile(r'([A-Za-z][A-Za-z0-9.]{0,63})[ ]+[eE][qQ][ ]+"([^"\\\x00-\x1f\u201c-\u201f\u2033]*)"[ ]*\Z')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 _NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]*\Z")
 _INSTANT = re.compile(
@@ -124,7 +126,15 @@ def parse_filter(text: str, extension_urns: Sequence[str] = ()) -> Filter:
     """Parse a filter; `extension_urns` are the custom extensions in use. Raises FilterError."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"The filter has {len(text)} characters; at most {MAX_LENGTH} are read.")
+    # The filter that every client sends for every user needs no parser: attribute eq "text".
+    if (match := _PLAIN_EQUAL.match(text)) is not None:
+        return Comparison(_known_path(match[1], tuple(extension_urns)), "eq", match[2])
     return _Parser(_tokens(text), extension_urns).parse()
+
+
+@lru_cache(maxsize=256)
+def _known_path(text: str, extension_urns: tuple[str, ...]) -> AttributePath:
+    return resolve_path(text, known_urns(extension_urns))
 
 
 def parse_instant(text: str) -> int | None:
