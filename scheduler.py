@@ -27,7 +27,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from snapshot import control
 from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_config
 from snapshot.config import config_digest
-from snapshot.errors import ConfigProblem, SnapshotError, StoreError
+from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
 from snapshot.logs import now_text, setup_logs
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
@@ -76,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for warning in config.warnings:
         log.warning(warning)
     try:
+        config.source.password.reveal()  # a reference that leads nowhere is told now, not at the first refresh
         if options.check:
             return check(config)
         with writer_lock(config.data_dir, LOCK_NAME):
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return program.once() if options.once else program.run(trigger)
     except SnapshotError as error:
         print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
-        return EXIT_FAILED
+        return EXIT_CONFIG if isinstance(error, SecretError) else EXIT_FAILED
 
 
 def check(config: Config) -> int:

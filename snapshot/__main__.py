@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapshot import control
+from snapshot.approval import approve, reject
 from snapshot.commandline import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -22,13 +23,11 @@ from snapshot.errors import SnapshotError
 from snapshot.secret import hash_secret
 from snapshot.store import (
     QUARANTINE,
-    approve,
     generation_directory,
     list_numbers,
     quarantine_directory,
     read_current,
     read_manifest,
-    reject,
     writer_lock,
 )
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit code."""
-    parser = make_parser("scim-snapshot", "Tools for the administrator of a snapshot.")
+    parser = make_parser("scim-snapshot", "Tools for the administrator of a snapshot.", config_options=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="try the product: made-up people, both processes, ready for requests")

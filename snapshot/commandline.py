@@ -16,10 +16,11 @@ EXIT_CONFIG = 2
 EXIT_REFUSED = 3
 
 
-def make_parser(program: str, description: str) -> argparse.ArgumentParser:
-    """Return a parser with --config, --from-environment and --version."""
+def make_parser(program: str, description: str, *, config_options: bool = True) -> argparse.ArgumentParser:
+    """Return a parser with --version and, unless its commands have them, --config and --from-environment."""
     parser = argparse.ArgumentParser(prog=program, description=description)
-    add_config_options(parser)
+    if config_options:
+        add_config_options(parser)
     parser.add_argument("--version", action="version", version=f"scim-snapshot {__version__}")
     return parser
 

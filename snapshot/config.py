@@ -367,6 +367,10 @@ def _check_source(reader: Reader, source: Source | None) -> None:
         text = getattr(source, name)
         if any(ord(char) < ord(" ") for char in text):
             reader.problem(f"source.{name}", shown(text), "text without control characters")
+    for name in ("ca", "hostname"):
+        text = getattr(source.tls, name)
+        if any(ord(char) < ord(" ") for char in text):
+            reader.problem(f"source.tls.{name}", shown(text), "text without control characters")
     if source.port and source.instance:
         reader.problem("source.port", "port and instance", "one of them (a named instance has its own port)")
     if source.auth == "sql" and (not source.username or source.password.is_empty):

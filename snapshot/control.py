@@ -42,7 +42,7 @@ class RefreshRequest(msgspec.Struct, frozen=True):
 
     id: str
     requested_at: str
-    state: Literal["queued", "running", "published", "unchanged", "refused", "failed"] = "queued"
+    state: Literal["queued", "running", "published", "refused", "failed"] = "queued"
     asked_by: str = ""
     started_at: str = ""
     finished_at: str = ""

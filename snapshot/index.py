@@ -11,6 +11,7 @@ Values of a filter are always bound parameters.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from array import array
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from orjson import loads
 
 from snapshot.errors import CorruptGenerationError, FilterError
-from snapshot.filter import And, Comparison, Filter, Or, parse_instant
+from snapshot.filter import And, Comparison, Filter, Not, Or, Present, ValuePath, parse_instant
 from snapshot.schema import (
     BOOLEAN,
     DATE_TIME,
@@ -63,7 +64,10 @@ class IndexedAttribute:
 
 def instant_key(microseconds: int) -> str:
     """Return the stored form of a dateTime: ISO text without Z, so that text order is the order of time."""
-    moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001 (UTC throughout)
+    try:
+        moment = datetime(1970, 1, 1) + timedelta(microseconds=microseconds)  # noqa: DTZ001 (UTC throughout)
+    except OverflowError:
+        return ""  # an offset led out of the years 1 to 9999, where no stored value is
     text = moment.isoformat()
     return text.rstrip("0") if moment.microsecond else text
 
@@ -223,6 +227,17 @@ class IndexWriter:
         self._db.close()
 
 
+def restamp(path: Path, old_ms: int, new_ms: int) -> list[tuple[int, bool]]:
+    """Give what a finished index stamped with one time another; return (ordinal, whether it is new) of each."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=MEMORY")
+        query = f"SELECT ordinal, created = ? FROM {USER} WHERE last_modified = ? ORDER BY ordinal"
+        found = [(ordinal, bool(new)) for ordinal, new in db.execute(query, (old_ms, old_ms))]
+        for column in ("created", "last_modified"):
+            db.execute(f"UPDATE {USER} SET {column} = ? WHERE {column} = ?", (new_ms, old_ms))
+    return found
+
+
 def _definition(columns: Sequence[str]) -> str:
     types = {"ordinal": " INTEGER PRIMARY KEY", "id": " TEXT"}
     return ", ".join(name + types.get(name, "") for name in columns)
@@ -311,6 +326,9 @@ def _plural_key(value: Any, kind: str) -> Any:
     return int(value) if isinstance(value, bool) else value
 
 
+_WORDS: dict[type, str] = {Present: "pr", Not: "not", ValuePath: "a value path ([…])"}
+
+
 class Index:
     """The read side: look-ups in one finished index, which is never written again."""
 
@@ -378,7 +396,7 @@ class Index:
         if isinstance(tree, Comparison):
             return self._comparison(tree)
         raise FilterError(
-            f"{type(tree).__name__.lower()} at position {tree.position} is not supported; "
+            f"{_WORDS[type(tree)]} at position {tree.position} is not supported; "
             'supported are eq, and, or, and meta.lastModified gt "…".',
             position=tree.position,
         )
@@ -452,7 +470,7 @@ def _literal_key(kind: str, comparison: Comparison) -> Any:
                 f"{comparison.path} is compared with a dateTime such as 2026-01-02T03:04:05Z.",
                 position=comparison.position,
             )
-        return instant
+        return instant_key(instant)
     try:
         if kind == DECIMAL or (isinstance(value, float) and not value.is_integer()):
             return float(value)

@@ -306,47 +306,22 @@ def prune(data_dir: Path, keep: int) -> list[int]:
     return removed
 
 
-def approve(data_dir: Path, number: int) -> Path:
-    """Publish a generation from quarantine under its own number. The caller holds the writer lock.
-
-    Raises StoreError if it is not there, or is older than the one being served.
-    """
-    source = _quarantined(data_dir, number)
-    current = read_current(data_dir) or 0
-    if number <= current:
-        raise StoreError(
-            f"Generation {number} is older than generation {current}, which is being served.",
-            remedy="Run a refresh and approve its result.",
-        )
-    read_manifest(source)
-    target = generation_directory(data_dir, number)
+def publish_quarantined(data_dir: Path, manifest: Manifest) -> None:
+    """Move a generation from quarantine to the published ones and make it CURRENT."""
+    source = quarantine_directory(data_dir, manifest.generation)
+    target = generation_directory(data_dir, manifest.generation)
     with _translated(data_dir):
+        replace_file(source / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
         _sync_directory(target.parent)
-        set_current(data_dir, number)
-    return target
-
-
-def reject(data_dir: Path, number: int) -> None:
-    """Remove a generation from quarantine. The caller holds the writer lock."""
-    with _translated(data_dir):
-        shutil.rmtree(_quarantined(data_dir, number))
+        set_current(data_dir, manifest.generation)
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:
     """Remove all but the newest `keep` refused generations, or a refusal each hour would fill the disk."""
     for number in list_numbers(data_dir / QUARANTINE)[:-keep]:
         shutil.rmtree(quarantine_directory(data_dir, number), ignore_errors=True)
-
-
-def _quarantined(data_dir: Path, number: int) -> Path:
-    directory = quarantine_directory(data_dir, number)
-    if not directory.is_dir():
-        raise StoreError(
-            f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
-        )
-    return directory
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:

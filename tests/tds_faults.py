@@ -23,9 +23,7 @@ class FaultKind(StrEnum):
     SLOW = "slow"  # (rows) from there on, `seconds` before each row
     WRONG_COUNT = "wrong-count"  # DONE counts `count_delta` rows more than were sent
     LONE_SURROGATE = "lone-surrogate"  # row number `after_rows` + 1 has invalid UTF-16 in `column`
-    HUGE_CELL = (
-        "huge-cell"  # row number `after_rows` + 1 has `cell_bytes` bytes in `column`, now nvarchar(max)
-    )
+    HUGE_CELL = "huge-cell"  # row number `after_rows` + 1 has `cell_bytes` bytes in `column`, now nvarchar(max)
     MISSING_COLUMN = "missing-column"  # error 207 for `column`
     CHANGED_TYPE = "changed-type"  # `column` is served as `type`
     PERMISSION = "permission"  # error 229 for the first object of the query
@@ -70,9 +68,7 @@ class Fault:
         return not self.match or re.search(self.match, sql, re.IGNORECASE) is not None
 
 
-AT_LOGIN = frozenset(
-    {FaultKind.REFUSE_LOGIN, FaultKind.SILENT_LOGIN, FaultKind.SILENT_PRELOGIN, FaultKind.CLOSE_LOGIN}
-)
+AT_LOGIN = frozenset({FaultKind.REFUSE_LOGIN, FaultKind.SILENT_LOGIN, FaultKind.SILENT_PRELOGIN, FaultKind.CLOSE_LOGIN})
 IN_ROWS = frozenset(
     {
         FaultKind.ERROR,

@@ -22,7 +22,7 @@ _INTEGERS = {
 }
 
 
-def convert(kind: str, value: Any, style: int | None = None) -> Any:  # noqa: C901, PLR0911, PLR0912 - a branch a type
+def convert(kind: str, value: Any, style: int | None = None) -> Any:
     """Do CONVERT and CAST on SQLite's storage classes, with SQL Server's errors 245, 8114, 8115, 8169."""
     if value is None:
         return None
@@ -52,9 +52,7 @@ def convert(kind: str, value: Any, style: int | None = None) -> Any:  # noqa: C9
             return value.to_bytes(size, "big", signed=value < 0)
         return value if isinstance(value, bytes) else str(value).encode("utf-16-le")
     if name == "bit":
-        return (
-            1 if str(value).strip().lower() in {"1", "true"} or (not isinstance(value, str) and value) else 0
-        )
+        return 1 if str(value).strip().lower() in {"1", "true"} or (not isinstance(value, str) and value) else 0
     if name == "uniqueidentifier":
         try:
             return str(uuid.UUID(str(value)))

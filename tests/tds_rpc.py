@@ -52,9 +52,7 @@ def read_rpc(body: bytes) -> list[Request]:
     calls = []
     while reader:
         length = reader.u16()
-        name = (
-            _PROC_IDS.get(number := reader.u16(), f"sp_{number}") if length == _MAX else reader.text(length)
-        )
+        name = _PROC_IDS.get(number := reader.u16(), f"sp_{number}") if length == _MAX else reader.text(length)
         reader.u16()  # option flags
         parameters = []
         while reader and reader.data[reader.at] not in _BATCH_SEPARATORS:
@@ -73,7 +71,7 @@ def _parameter(reader: Reader) -> Parameter:
     return Parameter(name, value, bool(flags & 1))
 
 
-def _value_reader(reader: Reader) -> Callable[[], Any]:  # noqa: PLR0911 - a branch a family of types
+def _value_reader(reader: Reader) -> Callable[[], Any]:
     """Read TYPE_INFO and return the function that reads the value behind it."""
     kind = reader.u8()
     if kind in _FIXED:
@@ -95,7 +93,7 @@ def _value_reader(reader: Reader) -> Callable[[], Any]:  # noqa: PLR0911 - a bra
     if kind in {0x29, 0x2A, 0x2B}:
         scale = reader.u8()
         of = {
-            0x29: lambda data: (datetime.min + values.read_time(data, scale)).time(),  # noqa: DTZ901
+            0x29: lambda data: (datetime.min + values.read_time(data, scale)).time(),
             0x2A: lambda data: values.read_datetime2(data, scale),
             0x2B: lambda data: values.read_datetimeoffset(data, scale),
         }[kind]

@@ -42,9 +42,7 @@ class Sender:
             case SqlError():
                 raise result
             case Info():
-                answer.token(
-                    wire.message(Token.INFO, result.number, result.message, severity=result.severity)
-                )
+                answer.token(wire.message(Token.INFO, result.number, result.message, severity=result.severity))
             case Count():
                 if not (self.nocount and answer.in_procedure):
                     self.done(answer, result.rows, _INSERT)
@@ -85,8 +83,5 @@ def _refuse(fault: Fault, sql: str, database: str) -> None:
     elif fault.kind == FaultKind.PERMISSION:
         found = re.search(r"\bFROM\s+(?:\[?(\w+)\]?\.)?\[?(\w+)", sql, re.IGNORECASE)
         schema, name = (found[1] or "dbo", found[2]) if found else ("dbo", sql.rpartition(" ")[2])
-        text = (
-            f"The SELECT permission was denied on the object '{name}', database '{database}', "
-            f"schema '{schema}'."
-        )
+        text = f"The SELECT permission was denied on the object '{name}', database '{database}', schema '{schema}'."
         raise SqlError(229, text, severity=14, state=5)

@@ -206,19 +206,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="A TDS 7.4 server for tests")
     parser.add_argument("--sqlite", type=Path, help="answer from this SQLite file")
-    parser.add_argument(
-        "--prepared", type=Path, action="append", default=[], help="file of prepared rows; repeatable"
-    )
-    parser.add_argument(
-        "--procedure", action="append", default=[], metavar="NAME=SQL", help="stored procedure"
-    )
+    parser.add_argument("--prepared", type=Path, action="append", default=[], help="file of prepared rows; repeatable")
+    parser.add_argument("--procedure", action="append", default=[], metavar="NAME=SQL", help="stored procedure")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--certificate", type=Path, help="PEM file with key and chain")
     parser.add_argument("--encryption", choices=sorted(_ENCRYPTIONS))
-    parser.add_argument(
-        "--user", action="append", default=[], metavar="NAME:PASSWORD", help="default: anybody"
-    )
+    parser.add_argument("--user", action="append", default=[], metavar="NAME:PASSWORD", help="default: anybody")
     parser.add_argument("--database", action="append", default=None, help="default: any name")
     parser.add_argument("--snapshot-isolation", choices=("on", "off"), default="on")
     parser.add_argument("--read-committed-snapshot", action="store_true")

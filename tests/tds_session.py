@@ -33,9 +33,7 @@ _TM_BEGIN, _TM_COMMIT = 5, 7  # 2.2.6.9
 class Session:
     """Executes batches and calls, and writes their answers."""
 
-    def __init__(
-        self, settings: Settings, answers: Answers, faults: FaultList, log: SessionLog, database: str
-    ) -> None:
+    def __init__(self, settings: Settings, answers: Answers, faults: FaultList, log: SessionLog, database: str) -> None:
         self.settings = settings
         self.log = log
         self.database = database
@@ -132,9 +130,7 @@ class Session:
         statement.query = self._queries
         self._transactions.check_snapshot(self.database)
 
-    def _statement(
-        self, tokens: list[SqlToken], text: str, params: Mapping[str, Any], answer: Answer
-    ) -> None:
+    def _statement(self, tokens: list[SqlToken], text: str, params: Mapping[str, Any], answer: Answer) -> None:
         known = {**params, **self._variables}
         words = [token.upper for token in tokens[:2]]
         match words:
@@ -155,9 +151,7 @@ class Session:
                 self._note(text, params)
                 self._small_statement(tokens, text, known, answer)
 
-    def _small_statement(
-        self, tokens: list[SqlToken], text: str, known: Mapping[str, Any], answer: Answer
-    ) -> None:
+    def _small_statement(self, tokens: list[SqlToken], text: str, known: Mapping[str, Any], answer: Answer) -> None:
         word = tokens[0].upper
         if word == "SET":
             self._set(tokens, known, answer)

@@ -30,9 +30,7 @@ class Settings:
     """All that a test may choose; each connection reads it afresh, so it may change between two."""
 
     sqlite: Path | None = None
-    types: Mapping[str, str] = field(
-        default_factory=dict
-    )  # result column name -> type, over the declared one
+    types: Mapping[str, str] = field(default_factory=dict)  # result column name -> type, over the declared one
     users: Mapping[str, str] | None = None  # None: anybody
     databases: Collection[str] | None = None  # None: any name
     default_database: str = "master"

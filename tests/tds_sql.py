@@ -120,7 +120,7 @@ def split_statements(sql: str) -> list[list[Token]]:
     return [statement for statement in statements if statement]
 
 
-def _starts(token: Token, current: list[Token], following: list[Token]) -> bool:  # noqa: PLR0911 - a rule a line
+def _starts(token: Token, current: list[Token], following: list[Token]) -> bool:
     word, first, previous = token.upper, current[0].upper, current[-1]
     if word not in _STARTERS or (following and following[0].text == "."):
         return False

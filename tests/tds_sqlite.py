@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-import contextlib
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -165,13 +165,10 @@ class Database:
         return dotted
 
     def _information_tables(self) -> tuple[str, list[tuple]]:
-        rows = self._sql.execute(
-            "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"
-        ).fetchall()
+        rows = self._sql.execute("SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')").fetchall()
         declarations = f"{_INFORMATION}, TABLE_TYPE varchar(10)"
         return declarations, [
-            (self._name, *_schema_and_name(name), "VIEW" if kind == "view" else "BASE TABLE")
-            for name, kind in rows
+            (self._name, *_schema_and_name(name), "VIEW" if kind == "view" else "BASE TABLE") for name, kind in rows
         ]
 
     def _information_columns(self) -> tuple[str, list[tuple]]:
@@ -213,7 +210,7 @@ def _schema_and_name(table: str) -> tuple[str, str]:
     return schema or "dbo", name
 
 
-def _server_error(text: str, objects: list[str]) -> SqlError:  # noqa: PLR0911 - a line an error
+def _server_error(text: str, objects: list[str]) -> SqlError:
     """Turn SQLite's message into SQL Server's number and words."""
     name = text.rpartition(": ")[2]
     last = name.rpartition(".")[2]
@@ -277,7 +274,5 @@ def _storable(value: Any) -> Any:
     if value is None or isinstance(value, (int, float, str, bytes)):
         return int(value) if isinstance(value, bool) else value
     if hasattr(value, "isoformat"):
-        return (
-            value.isoformat(" ") if hasattr(value, "hour") and hasattr(value, "year") else value.isoformat()
-        )
+        return value.isoformat(" ") if hasattr(value, "hour") and hasattr(value, "year") else value.isoformat()
     return str(value)

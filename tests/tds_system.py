@@ -97,9 +97,7 @@ def install_system_tables(session: Session, database: Database) -> None:
 
     def connections() -> tuple[str, list[tuple]]:
         encrypted = "TRUE" if log.encrypted else "FALSE"
-        declarations = (
-            "session_id int, encrypt_option nvarchar(40), auth_scheme nvarchar(40), net_packet_size int"
-        )
+        declarations = "session_id int, encrypt_option nvarchar(40), auth_scheme nvarchar(40), net_packet_size int"
         return declarations, [(50 + log.number, encrypted, "SQL", log.packet_bytes)]
 
     def sessions() -> tuple[str, list[tuple]]:
@@ -111,9 +109,7 @@ def install_system_tables(session: Session, database: Database) -> None:
         levels = ("", "READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "SNAPSHOT")
         level = levels.index(log.isolation) if log.isolation in levels else 0
         return declarations, [
-            (50 + log.number, login.application, login.host, login.user, level)
-            if login
-            else (50, "", "", "", level)
+            (50 + log.number, login.application, login.host, login.user, level) if login else (50, "", "", "", level)
         ]
 
     database.add_system_table("sys.databases", databases)

@@ -51,12 +51,8 @@ _RESULT_TYPES = {
     "@@LOCK_TIMEOUT": "int",
     "@@OPTIONS": "int",
 }
-_FIRST_ARGUMENT = frozenset(
-    {"MAX", "MIN", "ISNULL", "COALESCE", "NULLIF"}
-)  # the type is that of the argument
-_HINTS = frozenset(
-    {"NOLOCK", "READUNCOMMITTED", "READCOMMITTED", "HOLDLOCK", "READPAST", "TABLOCK", "SNAPSHOT"}
-)
+_FIRST_ARGUMENT = frozenset({"MAX", "MIN", "ISNULL", "COALESCE", "NULLIF"})  # the type is that of the argument
+_HINTS = frozenset({"NOLOCK", "READUNCOMMITTED", "READCOMMITTED", "HOLDLOCK", "READPAST", "TABLOCK", "SNAPSHOT"})
 _END_OF_FROM = frozenset({"WHERE", "GROUP", "ORDER", "HAVING", "UNION", "EXCEPT", "INTERSECT"})
 _NOT_ALIASES = _END_OF_FROM | {
     "ON",
@@ -199,7 +195,7 @@ class _Translator:
         self._objects = objects
         self._bind_null = False
 
-    def scope(self, tokens: list[Token], *, bind_null: bool = False) -> str:  # noqa: C901, PLR0912, PLR0915 - a branch a construct
+    def scope(self, tokens: list[Token], *, bind_null: bool = False) -> str:  # noqa: PLR0915 - a branch a construct
         """Translate the tokens of one pair of parentheses, or of a whole query."""
         self._bind_null = self._bind_null or bind_null
         out: list[str] = []

@@ -55,9 +55,7 @@ _ALIASES = {
     "timestamp": "rowversion",
     "clob": "nvarchar(max)",
 }
-_DECLARATION = re.compile(
-    r"\[?(\w+)\]?\s*(?:\(\s*(max|\d+)\s*(?:,\s*(\d+)\s*)?\))?.*", re.IGNORECASE | re.DOTALL
-)
+_DECLARATION = re.compile(r"\[?(\w+)\]?\s*(?:\(\s*(max|\d+)\s*(?:,\s*(\d+)\s*)?\))?.*", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +207,10 @@ def _string_encoder(column: Column, kind: SqlType) -> Callable[[Any], bytes]:
 def _variant(value: Any) -> bytes:
     """Encode sql_variant holding nvarchar, int or bigint (2.2.5.5.4)."""
     if isinstance(value, int):
-        body = (
-            struct.pack("<BBi", 0x38, 0, value)
-            if -(2**31) <= value < 2**31
-            else struct.pack("<BBq", 0x7F, 0, value)
-        )
+        body = struct.pack("<BBi", 0x38, 0, value) if -(2**31) <= value < 2**31 else struct.pack("<BBq", 0x7F, 0, value)
     else:
         data = ucs2(_text(value))
-        body = (
-            bytes((0xE7, 7)) + COLLATIONS[DEFAULT_COLLATION][0] + struct.pack("<H", max(len(data), 2)) + data
-        )
+        body = bytes((0xE7, 7)) + COLLATIONS[DEFAULT_COLLATION][0] + struct.pack("<H", max(len(data), 2)) + data
     return struct.pack("<I", len(body)) + body
 
 
@@ -230,7 +222,7 @@ def _remember(encode: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     return functools.lru_cache(maxsize=8192)(encode)
 
 
-def encoder(column: Column) -> Callable[[Any], bytes]:  # noqa: PLR0911 - a branch a family of types
+def encoder(column: Column) -> Callable[[Any], bytes]:
     """Return the function from a value that is not NULL to its cell, length prefix included."""
     kind = column.sql_type
     name, scale = kind.name, kind.scale
@@ -288,9 +280,7 @@ def row_encoder(columns: Sequence[Column], *, compressed: bool = True) -> Callab
         if len(row) != len(encoders):
             raise ValueError(f"{len(row)} cells for {len(encoders)} columns")
         if None not in row:
-            return row_token + join(
-                [encode_cell(cell) for encode_cell, cell in zip(encoders, row, strict=True)]
-            )
+            return row_token + join([encode_cell(cell) for encode_cell, cell in zip(encoders, row, strict=True)])
         if not compressed:
             cells = zip(encoders, nulls, row, strict=True)
             return row_token + join([null if cell is None else of(cell) for of, null, cell in cells])

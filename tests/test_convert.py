@@ -65,19 +65,25 @@ def test_trim_and_case():
     assert "STRASSE" == convert("straße", case="upper")
 
 
-@pytest.mark.parametrize("true", [1, 1.0, Decimal("1.00"), True, "1", "Y", " yes ", "TRUE", "Active", "A", 512, "544", "on"])
+@pytest.mark.parametrize(
+    "true", [1, 1.0, Decimal("1.00"), True, "1", "Y", " yes ", "TRUE", "Active", "A", 512, "544", "on"]
+)
 def test_values_that_are_true_by_default(true):
     """What flag columns commonly hold for active is true without any configuration."""
     check(True, true, "boolean")
 
 
-@pytest.mark.parametrize("false", [0, 0.0, Decimal(0), False, "0", "N", "no", "FALSE", "Terminated", "left", 514, "546", "Off"])
+@pytest.mark.parametrize(
+    "false", [0, 0.0, Decimal(0), False, "0", "N", "no", "FALSE", "Terminated", "left", 514, "546", "Off"]
+)
 def test_values_that_are_false_by_default(false):
     """What flag columns commonly hold for leavers is false: "N", "0", "Terminated" and 514 above all."""
     check(False, false, "boolean")
 
 
-@pytest.mark.parametrize("value", [2, -1, "T", "F", "L", "maybe", "nan", float("nan"), b"\x01", "1.0", datetime(2024, 1, 1), GUID])
+@pytest.mark.parametrize(
+    "value", [2, -1, "T", "F", "L", "maybe", "nan", float("nan"), b"\x01", "1.0", datetime(2024, 1, 1), GUID]
+)
 def test_an_unmapped_boolean_is_a_reject(value):
     """A value in neither list is never guessed about."""
     check(REJECT, value, "boolean")

@@ -30,7 +30,7 @@ EXTENSIONS = st.dictionaries(
 
 
 def user(core: dict | None = None, extensions: dict | None = None, resource_id: str = "1") -> Resource:
-    return Resource(resource_id, "al", True, {"id": resource_id, "userName": "al", **(core or {})}, extensions or {})  # noqa: FBT003
+    return Resource(resource_id, "al", True, {"id": resource_id, "userName": "al", **(core or {})}, extensions or {})
 
 
 def encoded(resource: Resource) -> Encoded:

@@ -103,15 +103,22 @@ def test_what_is_not_supported(snapshot, text):
 def test_surrogates(snapshot):
     """Text that cannot be in a snapshot is found in none."""
     assert snapshot.find(USER, "\ud800") is None
-    assert "" == select(snapshot, 'userName eq "\ud800"') if False else True
 
 
-LITERALS = st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=5).map(json.dumps), st.sampled_from(["true", "null", "1", "1.5", "2024-01-01", '"2024-01-01T10:00:00-14:00"', '"0001-01-01T00:00+01:00"']))
+LITERALS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=5).map(json.dumps),
+    st.sampled_from(
+        ["true", "null", "1", "1.5", "2024-01-01", '"2024-01-01T10:00:00-14:00"', '"0001-01-01T00:00+01:00"']
+    ),
+)
 PATHS = st.sampled_from(["id", "userName", "emails", "emails.type", "active", "photos", "title", "meta.lastModified", f"{CUSTOM}:hired", f"{CUSTOM}:rate", f"{CUSTOM}:grade", "groups", "zzz"])  # fmt: skip
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(PATHS, st.sampled_from(["eq", "gt", "ne"]), LITERALS), min_size=1, max_size=4), st.sampled_from([" and ", " or "]))
+@given(
+    st.lists(st.tuples(PATHS, st.sampled_from(["eq", "gt", "ne"]), LITERALS), min_size=1, max_size=4),
+    st.sampled_from([" and ", " or "]),
+)
 def test_any_filter(snapshot, terms, word):
     """Any filter gives ordinals or a FilterError, nothing else."""
     try:

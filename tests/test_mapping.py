@@ -249,7 +249,9 @@ def test_at_most_one_primary(values, stated):
 def test_type_and_display_of_a_value():
     """Type and display may come from the row too, and make no entry without a value."""
     text = 'emails = [{ value = "v", type = { column = "t" }, display = "{v} ({t})" }]'
-    assert [{"value": "x", "type": "home", "display": "x (home)", "primary": True}] == core(text, v="x", t="home")["emails"]
+    assert [{"value": "x", "type": "home", "display": "x (home)", "primary": True}] == core(text, v="x", t="home")[
+        "emails"
+    ]
     assert [{"value": "x", "display": "x ()", "primary": True}] == core(text, v="x", t=None)["emails"]
     assert {} == core(text, v=None, t="home")
 

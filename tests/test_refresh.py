@@ -122,7 +122,9 @@ def test_any_order_of_rows(tmp_path_factory, names, page):
 DUPLICATES = [("b", "B", None, 1), ("a", "A", "1", 1), ("c", "C", None, 1), ("a", "A2", "2", 1), ("a", "A", "1", 1)]
 
 
-@pytest.mark.parametrize(("policy", "expected", "rejects"), [("keep_one", ["a", "b", "c"], 2), ("reject_all", ["b", "c"], 3)])
+@pytest.mark.parametrize(
+    ("policy", "expected", "rejects"), [("keep_one", ["a", "b", "c"], 2), ("reject_all", ["b", "c"], 3)]
+)
 def test_duplicate_ids(folder, policy, expected, rejects):
     """Of rows with one id one is kept or none, as the policy says; the others are listed."""
     folder.settings["policy"] = {"duplicate_id": policy}
@@ -147,7 +149,13 @@ def test_which_duplicate_is_kept_does_not_depend_on_the_order(folder):
 def test_duplicate_user_names(folder, policy):
     """userNames are compared without case; the active user is kept before the inactive, then the smallest id."""
     folder.settings["policy"] = {"duplicate_user_name": policy}
-    rows = [("1", "AL", None, 0), ("20", "al", None, 1), ("3", "Al", None, 1), ("4", "STRASSE", None, 1), ("5", "straße", None, 1)]
+    rows = [
+        ("1", "AL", None, 0),
+        ("20", "al", None, 1),
+        ("3", "Al", None, 1),
+        ("4", "STRASSE", None, 1),
+        ("5", "straße", None, 1),
+    ]
     folder.publish([*rows, ("6", "bo", None, 1)])
     assert (["3", "4", "6"] if policy == "keep_one" else ["6"]) == ids(folder)
     check_whole(folder)
@@ -243,7 +251,9 @@ def test_stamps_after_reordering(folder):
     """Changed and new users are stamped rightly when rows come unsorted and duplicates are dropped."""
     folder.publish(people(40))
     first = times(folder)
-    rows = [person(number, mail=f"new{number}@x.com") if number % 3 == 0 else person(number) for number in range(50, 1, -1)]
+    rows = [
+        person(number, mail=f"new{number}@x.com") if number % 3 == 0 else person(number) for number in range(50, 1, -1)
+    ]
     manifest = folder.publish([*rows, person(9), ("E999999", "USER7@example.com", None, 1)])
     check_whole(folder)
     now = times(folder)
@@ -255,7 +265,9 @@ def test_stamps_after_reordering(folder):
     assert {"E00001": "removed"} == {key: change for key, change in lines.items() if change == "removed"}
 
 
-PEOPLE = st.dictionaries(st.integers(1, 12), st.tuples(st.sampled_from([0, 1]), st.sampled_from(["", "m@x"])), max_size=12)
+PEOPLE = st.dictionaries(
+    st.integers(1, 12), st.tuples(st.sampled_from([0, 1]), st.sampled_from(["", "m@x"])), max_size=12
+)
 
 
 @settings(ANY_FOLDER, max_examples=15)
@@ -338,7 +350,7 @@ def test_a_source_that_fails(folder, cause):
     folder.publish(people(2))
     folder.settings["source"]["lock_timeout_seconds"] = 1
     errors = {
-        "no file": "There is no SQLite file", "no table": "no such table", "no column": "no column \"logn\"",
+        "no file": "There is no SQLite file", "no table": "no such table", "no column": 'no column "logn"',
         "locked": "locked", "not a database": "not a database",
     }  # fmt: skip
     with folder.open() as lock:

@@ -86,7 +86,7 @@ PAIRS = [
         'expected a SCIM user attribute (attributes of your own belong under [mapping."urn:…"])',
     ),
     (
-        'title = 5',
+        "title = 5",
         'mapping.title: found 5 (integer); expected a column ("first_name"), a template ("{first} {last}") or a table',
     ),
     ('title = " "', 'mapping.title: found " " (string); expected the name of a column'),
@@ -252,13 +252,13 @@ def test_a_problem_of_the_id_is_told_once():
     assert ["mapping.id"] == [problem.key for problem in reader.problems]
 
 
-@given(st.lists(st.tuples(st.text(max_size=5), st.text(st.characters(exclude_characters="{}"), min_size=1, max_size=5))))
+@given(
+    st.lists(st.tuples(st.text(max_size=5), st.text(st.characters(exclude_characters="{}"), min_size=1, max_size=5)))
+)
 def test_templates_are_split_as_written(pairs):
     """A template made of literals (braces doubled) and columns is split into just those."""
     pairs = [(literal, column) for literal, column in pairs if column.strip()]
-    text = "".join(
-        literal.replace("{", "{{").replace("}", "}}") + "{" + column + "}" for literal, column in pairs
-    )
+    text = "".join(literal.replace("{", "{{").replace("}", "}}") + "{" + column + "}" for literal, column in pairs)
     assert [(literal, column.strip()) for literal, column in pairs] == template_parts(text)
 
 

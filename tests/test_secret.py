@@ -33,7 +33,14 @@ def test_environment(monkeypatch):
 
 @pytest.mark.parametrize(
     ("data", "expected"),
-    [(b"pw", "pw"), (b"pw\n", "pw"), (b"pw\r\n", "pw"), (b"pw\n\n", "pw\n"), (b" pw ", " pw "), (b"\xef\xbb\xbfpw\n", "pw")],
+    [
+        (b"pw", "pw"),
+        (b"pw\n", "pw"),
+        (b"pw\r\n", "pw"),
+        (b"pw\n\n", "pw\n"),
+        (b" pw ", " pw "),
+        (b"\xef\xbb\xbfpw\n", "pw"),
+    ],
 )
 def test_file(tmp_path, data, expected):
     """${file:PATH} starts from the folder of the configuration; one line end and a BOM are dropped."""

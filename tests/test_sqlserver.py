@@ -1,6 +1,6 @@
 """The SQL Server source: real pymssql over a real socket to the TDS test server.
 
-With SCIM_TEST_SQLSERVER set, test_sqlserver_real.py runs the same reads against a real SQL Server.
+What holds on any SQL Server, a real one too, is in test_sqlserver_any.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from snapshot.errors import SourceError
 from snapshot.filter import parse_filter
 from snapshot.reader import open_snapshot
 from snapshot.scim import USER, ScimVersion
-from snapshot.sources import check_row_count, open_source, split_name
+from snapshot.sources import open_source
 from snapshot.sources.freetds import write_conf
+from snapshot.sources.rows import check_row_count, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """Reads that hold on any SQL Server: always the TDS test server, and a real one when SCIM_TEST_SQLSERVER is set.
 
-    SCIM_TEST_SQLSERVER='mssql://user:password@host:1433/database?verify=none' make test
+    SCIM_TEST_SQLSERVER='sqlserver://user:password@host:1433/database?verify=none' make test
 
 The login has to be allowed to create and drop tables and procedures in that database; everything made
 here has a random name and is dropped again.
@@ -30,6 +30,8 @@ from snapshot.sources.freetds import SERVER_NAME, write_conf
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.sqlserver
 
 URL = os.environ.get("SCIM_TEST_SQLSERVER", "")
 URN = "urn:okta:acme_hr_1:1.0:user:custom"

@@ -53,7 +53,10 @@ def problems(table: object) -> list[str]:
         ({"name": "n", "colour": "green"}, 'f: t.colour: found "green" (string); expected one of "red", "blue"'),
         ({"name": "n", "names": "x"}, 'f: t.names: found "x" (string); expected array'),
         ({"name": "n", "many": {}}, "f: t.many: found a table; expected an array of tables ([[t.many]])"),
-        ({"name": "n", "nmae": 1}, "f: t.nmae: found an unknown key; expected one of the known keys (did you mean name?)"),
+        (
+            {"name": "n", "nmae": 1},
+            "f: t.nmae: found an unknown key; expected one of the known keys (did you mean name?)",
+        ),
         ({}, "f: t.name: found nothing; expected a value (this key is required)"),
         ([], "f: t: found [] (array); expected a table"),
     ],

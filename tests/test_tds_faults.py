@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the expected value stands on the left
 """How the TDS test server misbehaves on demand, and what each client makes of it."""
 
 from __future__ import annotations
@@ -144,9 +143,7 @@ def test_a_lone_surrogate_is_sent_as_it_is() -> None:
 def test_a_huge_cell_arrives_whole(client: str) -> None:
     """One cell of ten megabytes passes."""
     with TdsServer() as server, contextlib.closing(CLIENTS[client](server)) as connection:
-        server.answer(
-            "few", Result([Column("n", "int"), Column("name", "nvarchar(9)")], [(1, "a"), (2, "b")])
-        )
+        server.answer("few", Result([Column("n", "int"), Column("name", "nvarchar(9)")], [(1, "a"), (2, "b")]))
         server.fault(Fault("huge-cell", column="name", after_rows=1))
         assert [1, 5_000_000] == [len(row[1]) for row in rows_of(connection, "few")]
 

@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300 - the expected value stands on the left
 """The TDS test server against real clients: login, TLS, its process and its life."""
 
 from __future__ import annotations
@@ -79,9 +78,7 @@ def test_login_is_refused_with_18456_and_4060() -> None:
         wrong = connect_in_new_process(server, user="reader", password="nope", database="HR")
         assert wrong.startswith("18456 Login failed for user 'reader'.")
         unknown = connect_in_new_process(server, user="reader", password="secret", database="Payroll")
-        assert unknown.startswith(
-            '4060 Cannot open database "Payroll" requested by the login. The login failed.'
-        )
+        assert unknown.startswith('4060 Cannot open database "Payroll" requested by the login. The login failed.')
         with pytest.raises(pytds.OperationalError, match="Login failed for user 'reader'"):
             via_pytds(server, user="reader", password="nope")
         via_pymssql(server, user="reader", password="secret").close()
@@ -165,9 +162,7 @@ def test_bad_certificates_are_refused_by_the_client(
         assert [] == server.logins
 
 
-def test_wrong_name_passes_when_names_are_not_checked(
-    tls: Callable[..., None], authority: trustme.CA
-) -> None:
+def test_wrong_name_passes_when_names_are_not_checked(tls: Callable[..., None], authority: trustme.CA) -> None:
     """`check certificate hostname = no` accepts a trusted certificate of any name."""
     tls("require", check_name="no")
     with TdsServer(certificate=authority.issue_cert("db.example.com")) as server:

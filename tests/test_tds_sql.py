@@ -1,5 +1,3 @@
-# ruff: noqa: SIM300 - the expected value stands on the left
-# ruff: noqa: DTZ001 - SQL Server's datetime and datetime2 carry no zone
 """What the TDS test server does with T-SQL: SQLite behind it, procedures, transactions."""
 
 from __future__ import annotations
@@ -107,9 +105,7 @@ def test_simple_t_sql_is_translated(sql: str, expected: list[tuple[Any, ...]], p
         ("SELECT CAST(N'x' AS int) AS n", 245, "Conversion failed when converting the varchar value 'x'"),
     ],
 )
-def test_errors_have_sql_servers_numbers(
-    client: str, sql: str, number: int, words: str, people: Path
-) -> None:
+def test_errors_have_sql_servers_numbers(client: str, sql: str, number: int, words: str, people: Path) -> None:
     """What SQLite complains about reaches the client with SQL Server's number and words."""
     with TdsServer(people) as server, contextlib.closing(CLIENTS[client](server)) as connection:
         with pytest.raises(Exception, match=re.escape(words)) as caught:
@@ -132,22 +128,16 @@ def test_parameters_reach_sp_executesql_with_their_types(people: Path) -> None:
         server.answer(re.compile("^probe"), Result([Column("a", "int")], [(1,)]))
         cursor.execute("probe " + "%s " * len(values), tuple(values))
         seen = list(server.sessions[0].statements[-1].params.values())
-        assert values == [
-            value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value for value in seen
-        ]
+        assert values == [value.replace(tzinfo=None) if isinstance(value, dt.datetime) else value for value in seen]
 
 
 def test_columns_of_a_query_are_described_without_running_it(people: Path) -> None:
     """sys.dm_exec_describe_first_result_set lists names and types, and a bad query as an error in a row."""
-    ask = (
-        "SELECT name, system_type_name, error_number FROM sys.dm_exec_describe_first_result_set(%s, NULL, 0)"
-    )
+    ask = "SELECT name, system_type_name, error_number FROM sys.dm_exec_describe_first_result_set(%s, NULL, 0)"
     with TdsServer(people) as server, contextlib.closing(via_pymssql(server)) as connection:
         server.procedure("hr.People", "SELECT id, login FROM dbo.Users WHERE manager = @manager")
         cursor = connection.cursor()
-        cursor.execute(
-            ask, ("SELECT id, fte, MAX(hired) AS h, COUNT_BIG(*) AS n FROM dbo.Users WHERE login = N'x'",)
-        )
+        cursor.execute(ask, ("SELECT id, fte, MAX(hired) AS h, COUNT_BIG(*) AS n FROM dbo.Users WHERE login = N'x'",))
         assert [
             ("id", "uniqueidentifier", None),
             ("fte", "decimal(4,2)", None),
@@ -176,9 +166,7 @@ def test_unnamed_expressions_have_no_name(people: Path) -> None:
 def test_procedures_run_by_rpc_and_by_exec(how: str, people: Path) -> None:
     """A registered procedure answers callproc and EXEC with its parameters by name or position."""
     with TdsServer(people) as server:
-        server.procedure(
-            "[hr].[People]", "SELECT login FROM dbo.Users WHERE manager = @manager AND login LIKE @like"
-        )
+        server.procedure("[hr].[People]", "SELECT login FROM dbo.Users WHERE manager = @manager AND login LIKE @like")
         connect = via_pytds if how == "python-tds" else via_pymssql
         with contextlib.closing(connect(server)) as connection:
             cursor = connection.cursor()

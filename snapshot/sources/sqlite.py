@@ -7,7 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import SourceError
-from snapshot.sources import check_row_count, split_name
+from snapshot.sources.rows import check_row_count, split_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,9 +13,9 @@ from pymssql import _mssql
 
 from snapshot import __version__
 from snapshot.errors import SourceError
-from snapshot.sources import check_row_count, split_name
 from snapshot.sources.freetds import DEFAULT_PORT, SERVER_NAME, write_conf
 from snapshot.sources.isolation import begin
+from snapshot.sources.rows import check_row_count, split_name
 from snapshot.sources.tds_errors import explain
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ _ABOUT = "Works on things that matter, in a team that cares; reachable in the mo
 
 def rows(count: int) -> Iterator[tuple[Any, ...]]:
     """Yield the same people at every call."""
-    hired, changed = date(1995, 1, 1), datetime(2020, 1, 1, 8, 30)  # noqa: DTZ001 (datetime2 has no zone)
+    hired, changed = date(1995, 1, 1), datetime(2020, 1, 1, 8, 30)
     for number in range(1, count + 1):
         yield (
             number,

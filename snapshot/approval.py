@@ -1,0 +1,74 @@
+"""A person's word on a generation in quarantine: approve publishes it, reject removes it.
+
+An approved generation gets the time of its approval, not of its refusal: an incremental import in
+between would else miss its changes for ever.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from snapshot.bodies import stamp
+from snapshot.encode import time_text
+from snapshot.errors import StoreError
+from snapshot.history import publication_ms
+from snapshot.index import NAME as INDEX_NAME
+from snapshot.index import restamp
+from snapshot.reader import body_name, offsets_name, open_generation
+from snapshot.scim import USER, ScimVersion
+from snapshot.store import Staging, generation_directory, publish_quarantined, quarantine_directory, read_current
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from snapshot.store import Manifest
+
+
+def approve(data_dir: Path, number: int) -> Manifest:
+    """Publish a generation from quarantine under its own number; the caller holds the writer lock.
+
+    Raises StoreError if it is not there, is damaged, or is older than the one being served.
+    """
+    directory = _quarantined(data_dir, number)
+    current = read_current(data_dir)
+    if current is not None and number <= current:
+        raise StoreError(
+            f"Generation {number} is older than generation {current}, which is being served.",
+            remedy="Run a refresh and approve its result.",
+        )
+    manifest = open_generation(directory).manifest
+    previous = None if current is None else open_generation(generation_directory(data_dir, current), only_index=True)
+    moment_ms = max(publication_ms(previous), manifest.created_ms + 1)
+    staging = Staging(data_dir, number, directory)
+    staging.files = dict(manifest.files)
+    marker, moment = time_text(manifest.created_ms), time_text(moment_ms)
+    stamps = restamp(directory / INDEX_NAME, manifest.created_ms, moment_ms)
+    names = [INDEX_NAME]
+    for version in ScimVersion:
+        body, offsets = body_name(USER, version), offsets_name(USER, version)
+        stamp(directory / body, directory / offsets, stamps, marker, moment)
+        names.append(body)
+    for name in names:
+        staging.adopt(name)
+    approved = msgspec.structs.replace(
+        manifest, created_ms=moment_ms, created_at=moment.decode("ascii"), files=staging.files
+    )
+    publish_quarantined(data_dir, approved)
+    return approved
+
+
+def reject(data_dir: Path, number: int) -> None:
+    """Remove a generation from quarantine; the caller holds the writer lock."""
+    shutil.rmtree(_quarantined(data_dir, number))
+
+
+def _quarantined(data_dir: Path, number: int) -> Path:
+    directory = quarantine_directory(data_dir, number)
+    if not directory.is_dir():
+        raise StoreError(
+            f"No generation {number} is in quarantine.", remedy="python -m snapshot quarantine lists them."
+        )
+    return directory
