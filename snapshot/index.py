@@ -334,10 +334,11 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         try:
-            # immutable: no locks, no journal; the file of a generation never changes.
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-            )
+            # immutable: no locks, no journal; the file of a generation never changes. Scans have a connection
+            # of their own: SQLite serves one thread at a time, and a look-up must not wait for a scan.
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._scans = sqlite3.connect(uri, uri=True, check_same_thread=False)
             self.attributes = {
                 row[0].casefold(): IndexedAttribute(row[0], row[1], row[2], row[3], bool(row[4]))
                 for row in self._db.execute("SELECT path, tbl, col, kind, indexed FROM attribute")
@@ -370,8 +371,9 @@ class Index:
     def select(self, tree: Filter) -> array[int]:
         """Return the ascending ordinals of the users that a filter selects; FilterError if it is not supported."""
         condition, values = self._condition(tree)
+        db = self._db if self.is_quick(tree) else self._scans
         try:
-            rows = self._db.execute(f"SELECT ordinal FROM {USER} WHERE {condition} ORDER BY ordinal", values)
+            rows = db.execute(f"SELECT ordinal FROM {USER} WHERE {condition} ORDER BY ordinal", values)
         except UnicodeEncodeError:
             return array("Q")
         return array("Q", (ordinal for (ordinal,) in rows))
@@ -438,9 +440,11 @@ class Index:
         attribute = find_attribute(USER_ATTRIBUTES, path.name)
         return attribute is not None and not path.sub and bool(attribute.sub_attributes)
 
-    def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+    def __del__(self) -> None:
+        """Close the files with the last reference: whoever still answers from here keeps them open."""
+        for name in ("_db", "_scans"):
+            if (db := getattr(self, name, None)) is not None:
+                db.close()
 
 
 _INT64 = 1 << 63

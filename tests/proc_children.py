@@ -1,0 +1,27 @@
+"""Child processes by way of /proc."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def of(pid: int) -> list[int]:
+    """Return the children of a process, but for the one that multiprocessing tracks resources with."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return [child for child in found if alive(child) and b"resource_tracker" not in _command(child)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
