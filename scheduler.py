@@ -35,7 +35,7 @@ from snapshot.store import generation_directory, read_current, read_manifest, wr
 from snapshot.worker import refresh_with_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from apscheduler.events import JobExecutionEvent
 
@@ -185,8 +185,9 @@ class Scheduler:
         scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
         scheduler.add_job(self.refresh, trigger, id="refresh", next_run_time=first_run(trigger, self._published_at()))
         self._scheduler = scheduler
+        self._say(phase="idle")  # before the start: the first refresh may begin at once and says so itself
         scheduler.start()
-        self._say(phase="idle")
+        self._say()
         log.info(
             "scheduler started",
             extra={"facts": {"data_dir": str(self._data_dir), "next_run_at": self._next_run_at()}},
@@ -201,19 +202,23 @@ class Scheduler:
     def refresh(self) -> control.RefreshOutcome:
         """Refresh once, in a child process, and say everywhere how it ended."""
         with self._running:
-            requests = control.take_requests(self._data_dir)
+            requests: list[control.RefreshRequest] = []
+            with _notes():
+                requests = control.take_requests(self._data_dir)
             self._say(phase="refreshing")
             outcome = refresh_with_deadline(self._config, on_progress=self._progress, stop=self._stop)
             self._line.clear()
-            control.answer_requests(self._data_dir, requests, outcome)
-            control.forget_old_requests(self._data_dir)
+            with _notes():
+                control.answer_requests(self._data_dir, requests, outcome)
+                control.forget_old_requests(self._data_dir)
             good = outcome.state == "published"
             self._say(
                 phase="idle",
                 progress=None,
                 last_outcome=outcome,
                 last_success=outcome if good else self._status.last_success,
-                failures_in_a_row=0 if good else self._status.failures_in_a_row + 1,
+                # To be stopped is no failure of the source.
+                failures_in_a_row=0 if good else self._status.failures_in_a_row + (outcome.code != "stopped"),
             )
         facts: dict[str, object] = {
             "state": outcome.state,
@@ -281,11 +286,12 @@ class Scheduler:
 
     def _abandon_requests(self) -> None:
         """Answer requests that a scheduler which died has left as running."""
-        left = [request for request in control.list_requests(self._data_dir) if request.state == "running"]
         outcome = control.RefreshOutcome(
             state="failed", at=now_text(), reason="The scheduler stopped during this refresh."
         )
-        control.answer_requests(self._data_dir, left, outcome)
+        with _notes():
+            left = [request for request in control.list_requests(self._data_dir) if request.state == "running"]
+            control.answer_requests(self._data_dir, left, outcome)
 
     def _handle_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
@@ -294,6 +300,15 @@ class Scheduler:
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Ctrl-Break and console close on Windows
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), stop)
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Requests that cannot be read or answered must not keep a refresh from running."""
+    try:
+        yield
+    except (OSError, StoreError) as error:
+        log.warning("the requests cannot be read or answered", extra={"facts": {"reason": str(error)}})
 
 
 def first_run(trigger: CronTrigger | IntervalTrigger, published: datetime | None) -> datetime:

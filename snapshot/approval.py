@@ -19,7 +19,14 @@ from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import restamp
 from snapshot.reader import body_name, offsets_name, open_generation
 from snapshot.scim import USER, ScimVersion
-from snapshot.store import Staging, generation_directory, publish_quarantined, quarantine_directory, read_current
+from snapshot.store import (
+    Staging,
+    disk_errors,
+    generation_directory,
+    publish_quarantined,
+    quarantine_directory,
+    read_current,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,14 +52,15 @@ def approve(data_dir: Path, number: int) -> Manifest:
     staging = Staging(data_dir, number, directory)
     staging.files = dict(manifest.files)
     marker, moment = time_text(manifest.created_ms), time_text(moment_ms)
-    stamps = restamp(directory / INDEX_NAME, manifest.created_ms, moment_ms)
-    names = [INDEX_NAME]
-    for version in ScimVersion:
-        body, offsets = body_name(USER, version), offsets_name(USER, version)
-        stamp(directory / body, directory / offsets, stamps, marker, moment)
-        names.append(body)
-    for name in names:
-        staging.adopt(name)
+    with disk_errors(data_dir):
+        stamps = restamp(directory / INDEX_NAME, manifest.created_ms, moment_ms)
+        names = [INDEX_NAME]
+        for version in ScimVersion:
+            body, offsets = body_name(USER, version), offsets_name(USER, version)
+            stamp(directory / body, directory / offsets, stamps, marker, moment)
+            names.append(body)
+        for name in names:
+            staging.adopt(name)
     approved = msgspec.structs.replace(
         manifest, created_ms=moment_ms, created_at=moment.decode("ascii"), files=staging.files
     )
@@ -62,7 +70,8 @@ def approve(data_dir: Path, number: int) -> Manifest:
 
 def reject(data_dir: Path, number: int) -> None:
     """Remove a generation from quarantine; the caller holds the writer lock."""
-    shutil.rmtree(_quarantined(data_dir, number))
+    with disk_errors(data_dir):
+        shutil.rmtree(_quarantined(data_dir, number))
 
 
 def _quarantined(data_dir: Path, number: int) -> Path:

@@ -18,6 +18,7 @@ import orjson
 from msgspec import Meta
 
 from snapshot.errors import ConfigError, ConfigProblem
+from snapshot.legacy import WHERE as ENVIRONMENT
 from snapshot.legacy import legacy_tables, named_after_variables, read_environment
 from snapshot.rules import Mapping, check_timezone, read_mapping
 from snapshot.scim import ScimVersion
@@ -235,7 +236,7 @@ def environment_config(environment: MappingABC[str, str] | None = None) -> Confi
     variables = read_environment(Path(), os.environ if environment is None else environment)
     tables, warnings = legacy_tables(variables)
     try:
-        return parse_config(tables, where="environment", base=Path.cwd(), warnings=warnings)
+        return parse_config(tables, where=ENVIRONMENT, base=Path.cwd(), warnings=warnings)
     except ConfigError as error:
         raise ConfigError(named_after_variables(error.problems)) from None
 

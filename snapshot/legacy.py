@@ -14,7 +14,7 @@ from snapshot.secret import Secret
 from snapshot.strict import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # variable -> the key of config.toml that it fills; also how a problem found there is named.
@@ -54,6 +54,10 @@ _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)
 # As python-dotenv reads it, which the old connector used: inside of quotes a backslash keeps a quote or itself.
 _QUOTED = re.compile(r"""(["'])((?:\\.|(?!\1)[^\\])*)\1""")
 _ESCAPED = re.compile(r"""\\(["'\\])""")
+
+
+# What a problem of this configuration names as its file.
+WHERE = "environment"
 
 
 def read_environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
@@ -215,11 +219,11 @@ def _number(variables: Mapping[str, str], name: str, problems: list[ConfigProble
     return int(text)
 
 
-def named_after_variables(problems: tuple[ConfigProblem, ...]) -> list[ConfigProblem]:
+def named_after_variables(problems: Sequence[ConfigProblem]) -> list[ConfigProblem]:
     """Return the problems with environment variables in the place of config.toml keys."""
     keys = {key: variable for variable, key in VARIABLES.items()}
     for variable, (attribute, _) in _COLUMNS.items():
-        keys[f"mapping.{attribute}"] = variable
+        keys[f"mapping.{attribute}"] = keys[f"mapping.{attribute}.value"] = variable
     return [
         ConfigProblem(item.where, keys.get(item.key.removesuffix(".column"), item.key), item.found, item.expected)
         for item in problems

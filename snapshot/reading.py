@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from snapshot.child import become_child, end_child, start_child
 from snapshot.encode import EncodedParts, encode
-from snapshot.errors import RejectError, SnapshotError, SourceError
+from snapshot.errors import MappingError, RejectError, SnapshotError, SourceError
+from snapshot.legacy import WHERE as ENVIRONMENT
+from snapshot.legacy import named_after_variables
 from snapshot.mapping import CompiledMapping
 from snapshot.sources import open_source
 
@@ -53,7 +55,12 @@ class Batch:
 
 def compile_mapping(config: Config, columns: Sequence[str]) -> CompiledMapping:
     """Compile the configured mapping against the columns of the source; MappingError if they do not fit."""
-    return CompiledMapping(config.mapping, columns, timezone=config.source.timezone, where=config.where)
+    try:
+        return CompiledMapping(config.mapping, columns, timezone=config.source.timezone, where=config.where)
+    except MappingError as error:
+        if config.where != ENVIRONMENT:
+            raise
+        raise MappingError(named_after_variables(error.problems)) from None
 
 
 def read(config: Config) -> Iterator[Opened | Batch]:

@@ -193,7 +193,7 @@ def _io_remedy(data_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def _translated(data_dir: Path) -> Iterator[None]:
+def disk_errors(data_dir: Path) -> Iterator[None]:
     """Turn an OSError into a StoreError that names the cause (disk full, no permission)."""
     try:
         yield
@@ -252,7 +252,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
 
     The caller holds the writer lock. OSErrors become StoreErrors that name the cause (disk full, no permission).
     """
-    with _translated(data_dir):
+    with disk_errors(data_dir):
         sweep(data_dir)
         number = 1 + max(
             (
@@ -310,7 +310,7 @@ def publish_quarantined(data_dir: Path, manifest: Manifest) -> None:
     """Move a generation from quarantine to the published ones and make it CURRENT."""
     source = quarantine_directory(data_dir, manifest.generation)
     target = generation_directory(data_dir, manifest.generation)
-    with _translated(data_dir):
+    with disk_errors(data_dir):
         replace_file(source / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
         target.parent.mkdir(exist_ok=True)
         source.rename(target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import ssl
 import struct
@@ -99,8 +99,11 @@ class Transport:
 
     def attention_waits(self) -> bool:
         """Read an Attention (2.2.1.7) if one has arrived while an answer is being sent."""
-        while select.select([self._sock], [], [], 0)[0]:
-            self._fill()
+        # A selector, not select(): that one refuses descriptors above 1023, which a long test run has.
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._sock, selectors.EVENT_READ)
+            while selector.select(0):
+                self._fill()
         if not self._plain:
             return False
         kind, _ = self.read_message()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from snapshot.config import load_config
-from snapshot.errors import ConfigError
+from snapshot.errors import ConfigError, MappingError
 from snapshot.mapping import CompiledMapping
+from snapshot.reading import compile_mapping
 from snapshot.scim import ScimVersion
 
 NEEDED = {"DB_SERVER": "sql01", "DB_NAME": "HR", "DB_USERNAME": "reader", "DB_PASSWORD": "p", "SCIM_PASSWORD": "s"}
@@ -122,6 +123,18 @@ def test_optional_columns(column):
     assert f"no column {column}" in warning
 
 
+def test_a_missing_column_names_its_variable():
+    """A column that the table lacks is reported by the variable that names it, with the nearest column."""
+    columns = ["id", "user_name", "mail", "first_name", "last_name", "active"]
+    with pytest.raises(MappingError) as caught:
+        compile_mapping(load(DB_COLUMN_EMAIL="email"), columns)
+    assert [
+        'environment: DB_COLUMN_USERNAME: found no column "username"; '
+        "expected a column of the source (did you mean user_name?)",
+        'environment: DB_COLUMN_EMAIL: found no column "email"; expected a column of the source (did you mean mail?)',
+    ] == str(caught.value).splitlines()
+
+
 def test_null_active_is_inactive():
     """NULL in the active column was inactive there, and is here."""
     columns = ("id", "username", "first_name", "last_name", "active")
@@ -141,7 +154,7 @@ def test_null_active_is_inactive():
     ],
 )
 def test_db_server(server, expected):
-    """DB_SERVER is written as for ODBC: host, host,port or host\\instance."""
+    r"""DB_SERVER is written as for ODBC: host, host,port or host\\instance."""
     source = load(DB_SERVER=server).source
     assert expected == (source.server, source.port, source.instance)
 

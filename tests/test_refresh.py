@@ -137,6 +137,13 @@ def test_duplicate_ids(folder, policy, expected, rejects):
     assert {"id: another row has the same value": rejects} == manifest.reject_reasons
 
 
+def test_neighbours_with_one_id(folder):
+    """Rows in id order may have the same id too; it is found without sorting anything else."""
+    manifest = folder.publish([person(1), person(2), (*person(2)[:1], "other", None, 1), person(3)])
+    assert (1, 3) == (manifest.rejects, len(ids(folder)))
+    check_whole(folder)
+
+
 def test_which_duplicate_is_kept_does_not_depend_on_the_order(folder):
     """Of two different rows with one id the same is kept however the rows come, so nobody changes back and forth."""
     folder.publish(DUPLICATES)
@@ -400,7 +407,7 @@ def test_a_full_disk(folder, monkeypatch):
         def __getattr__(self, name):
             return getattr(self._file, name)
 
-        def write(self, data):
+        def write(self, _data):
             raise OSError(28, "No space left on device")
 
     def opened(path, mode="r", *args, **options):

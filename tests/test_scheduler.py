@@ -92,7 +92,7 @@ def test_weekdays(field, expected):
     assert expected == cron_weekdays(field)
 
 
-@pytest.mark.parametrize("field", ["8", "x", "1-", "-1", "", "1,,2", "1-5/0", "1-5/x", "1 2", "۱"])
+@pytest.mark.parametrize("field", ["8", "x", "1-", "-1", "", "1,,2", "1-5/0", "1-5/x", "1 2", "\u06f1"])
 def test_no_weekdays(field):
     """What is no weekday is an error, not every day."""
     with pytest.raises(ValueError):
@@ -116,7 +116,9 @@ def test_cron_in_its_zone(folder):
         assert hour == found.astimezone(UTC).hour
 
 
-@pytest.mark.parametrize(("interval", "jitter", "expected"), [(3600, 30, 30), (60, 30, 15), (5, 30, 1), (3600, 0, None)])
+@pytest.mark.parametrize(
+    ("interval", "jitter", "expected"), [(3600, 30, 30), (60, 30, 15), (5, 30, 1), (3600, 0, None)]
+)
 def test_jitter(folder, interval, jitter, expected):
     """Jitter is at most a quarter of the interval, so that runs never change places."""
     assert expected == trigger(folder, interval_seconds=interval, jitter_seconds=jitter).jitter
@@ -159,6 +161,18 @@ def test_once(folder):
     assert line.startswith("Published generation 1: 3 users (3 active) from 3 rows, 0 rejects;")
     status = control.read_status(folder.data_dir)
     assert ("stopped", 1, 0) == (status.phase, status.last_success.generation, status.failures_in_a_row)
+
+
+@slow
+def test_requests_that_cannot_be_answered(folder):
+    """A damaged requests folder is a warning in the log; the refresh runs all the same."""
+    folder.fill(people(3))
+    folder.data_dir.mkdir()
+    (folder.data_dir / "requests").write_text("a file")
+    done = run(folder, "--once")
+    assert 0 == done.returncode, done.stderr
+    assert "the requests cannot be read or answered" in done.stderr
+    assert 3 == len(folder.users())
 
 
 @slow
@@ -213,8 +227,7 @@ def test_a_bad_configuration(folder):
     done = run(folder)
     assert 2 == done.returncode
     lines = done.stderr.splitlines()
-    assert ["sorce", "schedule.timezone", "log.level"].sort() == [line.split(": ")[1] for line in lines].sort()
-    assert 3 == len(lines)
+    assert ["log.level", "schedule.timezone", "sorce"] == sorted(line.split(": ")[1] for line in lines)
     assert not folder.data_dir.exists()
 
 
@@ -272,7 +285,7 @@ def test_a_fresh_snapshot_is_not_read_again(folder):
     """At start a snapshot that is younger than the interval is left as it is; the next run comes in time."""
     folder.publish(people(3))
     with running(folder) as process:
-        status = wait_for(folder, process, lambda status: status.phase == "idle")
+        status = wait_for(folder, process, lambda status: bool(status.next_run_at))
         time.sleep(1.0)
         assert 1 == read_current(folder.data_dir)
         created = read_manifest(generation_directory(folder.data_dir, 1)).created_at
@@ -322,6 +335,8 @@ def test_stopped_in_mid_refresh(folder, number):
     assert 1 == read_current(folder.data_dir)
     answered = control.read_request(folder.data_dir, request.id)
     assert ("failed", "The scheduler was stopped during the refresh.") == (answered.state, answered.reason)
+    status = control.read_status(folder.data_dir)
+    assert ("stopped", 0) == (status.phase, status.failures_in_a_row)
 
 
 @slow
@@ -336,7 +351,9 @@ def test_a_scheduler_that_was_killed(folder):
         process.kill()
         process.wait()
     assert "running" == control.read_request(folder.data_dir, request.id).state
-    assert msgspec.structs.replace(control.read_status(folder.data_dir), updated_at="2020-01-01T00:00:00Z").alive is False
+    assert (
+        msgspec.structs.replace(control.read_status(folder.data_dir), updated_at="2020-01-01T00:00:00Z").alive is False
+    )
     folder.settings["source"]["users"] = {"table": "people"}
     done = run(folder, "--once")
     assert 0 == done.returncode, done.stderr

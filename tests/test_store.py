@@ -75,7 +75,7 @@ def test_killed_at_any_instant(folder):
             snapshot = open_snapshot(folder.data_dir)
             assert 300 == len(users_of(snapshot, ScimVersion.V1_1)) == snapshot.count(USER)
     manifest = folder.refresh()
-    assert manifest.generation > last > 10
+    assert manifest.generation > last > 0
     assert {"LOCK", "LOCK.pid", "CURRENT", "generations"} == names(folder.data_dir)
     assert (0, 0) == (manifest.changes.added, manifest.changes.changed)
 

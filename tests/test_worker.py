@@ -9,15 +9,20 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import proc_children as children
 import pytest
 from people_folder import PeopleFolder, people
+from sqlserver_fixtures import SETTINGS, Authority, make_config
+from tds_server import Column, Fault, Result, TdsServer
 
-from snapshot.control import RefreshOutcome
 from snapshot.refresh import run_refresh
 from snapshot.store import read_current
 from snapshot.worker import refresh_outcome, refresh_with_deadline
+
+if TYPE_CHECKING:
+    from snapshot.control import RefreshOutcome
 
 TREE = Path(__file__).parent.parent
 COUNTING = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)"
@@ -83,7 +88,16 @@ def test_published(folder):
     seen = []
     outcome = refresh_with_deadline(folder.config, on_progress=seen.append)
     assert ("published", 1) == (outcome.state, outcome.generation)
-    expected = {"rows": 5, "users": 4, "active": 4, "rejects": 1, "added": 4, "changed": 0, "deactivated": 0, "removed": 0}
+    expected = {
+        "rows": 5,
+        "users": 4,
+        "active": 4,
+        "rejects": 1,
+        "added": 4,
+        "changed": 0,
+        "deactivated": 0,
+        "removed": 0,
+    }
     assert expected == outcome.counts
     assert "connect" == seen[0].phase
     assert 4 == len(folder.users())
@@ -133,7 +147,9 @@ def test_the_parent_is_killed(folder):
     script = folder.path / "parent.py"
     script.write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": str(TREE)}
-    parent = subprocess.Popen([sys.executable, script, folder.toml()], env=environment, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, script, folder.toml()], env=environment, stdout=subprocess.PIPE, text=True
+    )
     try:
         while parent.stdout.readline() != "read\n":
             assert parent.poll() is None
@@ -151,6 +167,39 @@ def test_the_parent_is_killed(folder):
     folder.settings["source"]["users"] = {"table": "people"}
     assert 2 == folder.refresh().generation
     assert not list(folder.data_dir.glob(".creating-*"))
+
+
+def test_the_child_of_the_child_is_not_left(tmp_path):
+    """The process that reads from SQL Server ends too when the refresh that waits for it is killed."""
+    authority = Authority(tmp_path)
+    with TdsServer(certificate=authority.certificate(), **SETTINGS) as server:
+        server.answer("SELECT COUNT_BIG(*) FROM [dbo].[Users]", Result([Column("", "bigint")], [(5,)]))
+        rows = [(number, f"u{number}") for number in range(5)]
+        server.answer(
+            "SELECT * FROM [dbo].[Users]", Result([Column("id", "int"), Column("login", "nvarchar(9)")], rows)
+        )
+        server.fault(Fault("silence", match="SELECT \\* FROM", after_rows=3))
+        config = make_config(tmp_path, server, mapping={"id": "id", "userName": "login"}, query_timeout_seconds=600)
+        outcomes = []
+        thread = threading.Thread(
+            target=lambda: outcomes.append(refresh_with_deadline(config, on_progress=lambda _: None))
+        )
+        thread.start()
+        family = []
+        while not any(log.queries for log in server.sessions):
+            assert thread.is_alive(), outcomes
+            time.sleep(0.05)
+        (child,) = children.of(os.getpid())
+        family = [child, *children.of(child)]
+        assert 2 == len(family)
+        os.kill(child, signal.SIGKILL)
+        thread.join(20)
+        deadline = time.monotonic() + 5
+        while any(map(children.alive, family)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert ("failed", "crashed") == (outcomes[0].state, outcomes[0].code)
+    assert read_current(config.data_dir) is None
 
 
 def test_what_goes_wrong_is_an_outcome(folder):
