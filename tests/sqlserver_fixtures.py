@@ -45,27 +45,30 @@ class Authority:
         return self.ca.issue_cert(name)
 
 
+def source_of(tds: TdsServer, **changes: Any) -> dict[str, Any]:
+    """Return [source] without its users for a TDS server; ca.pem lies in the folder of the config."""
+    table = {
+        "driver": "sqlserver",
+        "server": "localhost",
+        "port": tds.port,
+        "database": DATABASE,
+        "username": LOGIN,
+        "password": PASSWORD,
+        "tls": {"ca": "ca.pem"},
+        **changes,
+    }
+    return {name: value for name, value in table.items() if value is not None}
+
+
 def make_config(folder: Path, tds: TdsServer, *, mapping: dict[str, Any] | None = None, **source: Any) -> Config:
-    """Return a config that reads dbo.Users; keywords replace keys of [source]."""
+    """Return a config that reads dbo.Users; keywords replace keys of [source], None removes one."""
+    limits = {"login_timeout_seconds": 3, "query_timeout_seconds": 3, "users": {"table": "dbo.Users"}}
     tables = {
         "data_dir": "data",
-        "source": {
-            "driver": "sqlserver",
-            "server": "localhost",
-            "port": tds.port,
-            "database": DATABASE,
-            "username": LOGIN,
-            "password": PASSWORD,
-            "login_timeout_seconds": 3,
-            "query_timeout_seconds": 3,
-            "users": {"table": "dbo.Users"},
-            "tls": {"ca": "ca.pem"},
-            **source,
-        },
+        "source": source_of(tds, **{**limits, **source}),
         "mapping": mapping or MAPPING,
         "server": {"auth": [{"type": "none"}]},
     }
-    tables["source"] = {name: value for name, value in tables["source"].items() if value is not None}
     return parse_config(tables, where="config.toml", base=folder)
 
 

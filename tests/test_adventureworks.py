@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from adventureworks import CUSTOM_URN, EMPLOYEES, FOLDER, PEOPLE, read_csv
 from server_fixtures import basic
-from sqlserver_fixtures import DATABASE, LOGIN, PASSWORD, SETTINGS, Authority, refresh
+from sqlserver_fixtures import SETTINGS, Authority, refresh, source_of
 from tds_server import TdsServer
 
 from server.app import create_app
@@ -41,15 +41,7 @@ def source(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> It
         return
     authority = Authority(tmp_path)
     with TdsServer(database, certificate=authority.certificate(), **SETTINGS) as tds:
-        yield {
-            "driver": "sqlserver",
-            "server": "localhost",
-            "port": tds.port,
-            "database": DATABASE,
-            "username": LOGIN,
-            "password": PASSWORD,
-            "tls": {"ca": str(tmp_path / "ca.pem")},
-        }
+        yield source_of(tds)
         assert [] == [log.failure for log in tds.sessions if log.failure]
 
 

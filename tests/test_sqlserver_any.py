@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 import pymssql
 import pytest
-from sqlserver_fixtures import DATABASE, LOGIN, PASSWORD, SETTINGS, Authority, refresh
+from sqlserver_fixtures import SETTINGS, Authority, refresh, source_of
 from tds_server import TdsServer
 
 from snapshot.config import Config, parse_config
@@ -112,16 +112,7 @@ def _tds_target(folder: Path) -> Iterator[Target]:
     authority = Authority(folder)
     with TdsServer(path, certificate=authority.certificate(), **SETTINGS) as tds:
         tds.procedure("dbo.ReadEverything", "SET NOCOUNT OFF; SELECT * FROM dbo.Everything WHERE id = @id")
-        source = {
-            "driver": "sqlserver",
-            "server": "localhost",
-            "port": tds.port,
-            "database": DATABASE,
-            "username": LOGIN,
-            "password": PASSWORD,
-            "tls": {"ca": "ca.pem"},
-        }
-        yield Target(source, folder, "dbo.Everything", "dbo.ReadEverything")
+        yield Target(source_of(tds), folder, "dbo.Everything", "dbo.ReadEverything")
         assert [] == [log.failure for log in tds.sessions if log.failure]
 
 
