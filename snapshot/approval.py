@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from snapshot.bodies import stamp
 from snapshot.encode import time_text
 from snapshot.errors import StoreError
 from snapshot.history import publication_ms
-from snapshot.index import NAME as INDEX_NAME
-from snapshot.index import restamp
-from snapshot.reader import body_name, offsets_name, open_generation
-from snapshot.scim import USER, ScimVersion
+from snapshot.reader import open_generation
+from snapshot.stamp import STAMPED_FILES, stamp_generation
 from snapshot.store import (
     Staging,
     disk_errors,
@@ -51,18 +48,12 @@ def approve(data_dir: Path, number: int) -> Manifest:
     moment_ms = max(publication_ms(previous), manifest.created_ms + 1)
     staging = Staging(data_dir, number, directory)
     staging.files = dict(manifest.files)
-    marker, moment = time_text(manifest.created_ms), time_text(moment_ms)
     with disk_errors(data_dir):
-        stamps = restamp(directory / INDEX_NAME, manifest.created_ms, moment_ms)
-        names = [INDEX_NAME]
-        for version in ScimVersion:
-            body, offsets = body_name(USER, version), offsets_name(USER, version)
-            stamp(directory / body, directory / offsets, stamps, marker, moment)
-            names.append(body)
-        for name in names:
+        stamp_generation(directory, manifest.created_ms, moment_ms)
+        for name in STAMPED_FILES:
             staging.adopt(name)
     approved = msgspec.structs.replace(
-        manifest, created_ms=moment_ms, created_at=moment.decode("ascii"), files=staging.files
+        manifest, created_ms=moment_ms, created_at=time_text(moment_ms).decode("ascii"), files=staging.files
     )
     publish_quarantined(data_dir, approved)
     return approved

@@ -91,7 +91,7 @@ def _pair(raw: bytes) -> tuple[int, int]:
     return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
 
 
-def stamp(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], marker: bytes, moment: bytes) -> None:
+def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], marker: bytes, moment: bytes) -> None:
     """Put the time of publication into new and changed resources, where the provisional `marker` stands.
 
     `stamps` are (ordinal, whether `created` is new too). Both texts have the same length.

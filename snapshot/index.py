@@ -11,7 +11,6 @@ Values of a filter are always bound parameters.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from array import array
 from dataclasses import dataclass
@@ -196,17 +195,6 @@ class IndexWriter:
         total, active = self._db.execute(f"SELECT COUNT(*), COALESCE(SUM(active), 0) FROM {USER}").fetchone()
         return total, active
 
-    def stamps(self, marker_ms: int) -> Iterator[tuple[int, bool]]:
-        """Yield (ordinal, whether it is new) of the resources that carry the provisional time."""
-        self._flush()
-        query = f"SELECT ordinal, created = ? FROM {USER} WHERE last_modified = ? ORDER BY ordinal"
-        yield from ((ordinal, bool(new)) for ordinal, new in self._db.execute(query, (marker_ms, marker_ms)))
-
-    def stamp(self, marker_ms: int, moment_ms: int) -> None:
-        """Replace the provisional time by the time of publication."""
-        for column in ("created", "last_modified"):
-            self._db.execute(f"UPDATE {USER} SET {column} = ? WHERE {column} = ?", (moment_ms, marker_ms))
-
     def finish(self) -> None:
         """Build the B-trees and close the file."""
         self._flush()
@@ -225,17 +213,6 @@ class IndexWriter:
     def discard(self) -> None:
         """Close without finishing."""
         self._db.close()
-
-
-def restamp(path: Path, old_ms: int, new_ms: int) -> list[tuple[int, bool]]:
-    """Give what a finished index stamped with one time another; return (ordinal, whether it is new) of each."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.execute("PRAGMA journal_mode=MEMORY")
-        query = f"SELECT ordinal, created = ? FROM {USER} WHERE last_modified = ? ORDER BY ordinal"
-        found = [(ordinal, bool(new)) for ordinal, new in db.execute(query, (old_ms, old_ms))]
-        for column in ("created", "last_modified"):
-            db.execute(f"UPDATE {USER} SET {column} = ? WHERE {column} = ?", (new_ms, old_ms))
-    return found
 
 
 def _definition(columns: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import orjson
 
-from snapshot.bodies import BodyWriter, stamp
+from snapshot.bodies import BodyWriter
 from snapshot.config import config_digest
 from snapshot.control import Progress
 from snapshot.encode import Encoded, time_text
@@ -29,6 +29,7 @@ from snapshot.reader import Snapshot, body_name, offsets_name, open_generation, 
 from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
+from snapshot.stamp import STAMPED_FILES, stamp_generation
 from snapshot.store import (
     ChangeFacts,
     Manifest,
@@ -136,22 +137,21 @@ class _Refresh:
         """Do it all up to the manifest."""
         opened = self._read()
         self._order()
-        moment_ms = self._stamp()
         self._tell("index")
         with self._phase("index"):
             users, active = self._index.count()
             self._index.finish()
         with self._phase("changes"):
-            facts = self._write_changes(users, moment_ms)
+            facts = self._write_changes(users)
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
-            for name in (
-                INDEX_NAME,
-                REJECTS,
-                CHANGES,
-                *(name for body in self._bodies for name in body.names),
-            ):
+            names = {INDEX_NAME, REJECTS, CHANGES, *(name for body in self._bodies for name in body.names)}
+            for name in names.difference(STAMPED_FILES):
+                self._staging.adopt(name)
+        moment_ms = self._stamp()
+        with self._phase("checksum"):
+            for name in STAMPED_FILES:
                 self._staging.adopt(name)
         previous = self._previous.manifest if self._previous else None
         manifest = Manifest(
@@ -263,19 +263,15 @@ class _Refresh:
         return len(losers)
 
     def _stamp(self) -> int:
-        """Put the time of publication in: as late as possible, so that no import in between misses a change."""
+        """Put the time of publication in; return it (ms)."""
         with self._phase("stamp"):
             if self._previous is None:
                 return self._marker_ms  # nobody can have imported before the first generation
             moment_ms = max(publication_ms(self._previous), self._marker_ms)
-            marker, moment = time_text(self._marker_ms), time_text(moment_ms)
-            for body in self._bodies:
-                paths = [self._directory / name for name in body.names]
-                stamp(paths[0], paths[1], self._index.stamps(self._marker_ms), marker, moment)
-            self._index.stamp(self._marker_ms, moment_ms)
+            stamp_generation(self._directory, self._marker_ms, moment_ms)
             return moment_ms
 
-    def _write_changes(self, users: int, moment_ms: int) -> ChangeFacts:
+    def _write_changes(self, users: int) -> ChangeFacts:
         """Write changes.jsonl against the generation before; the first generation has none."""
         path = self._directory / CHANGES
         if self._previous is None:
@@ -283,7 +279,7 @@ class _Refresh:
             return ChangeFacts(added=users)
         counts: dict[str, int] = {}
         with path.open("wb", buffering=1 << 16) as file:
-            for resource_id, change in changes(self._previous, self._directory / INDEX_NAME, moment_ms):
+            for resource_id, change in changes(self._previous, self._directory / INDEX_NAME, self._marker_ms):
                 counts[change] = counts.get(change, 0) + 1
                 file.write(orjson.dumps({"change": change, "id": resource_id}) + b"\n")
         return ChangeFacts(**counts)
