@@ -14,7 +14,7 @@ from urllib.parse import quote
 import orjson
 
 from snapshot.errors import RejectError
-from snapshot.scim import ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
 
 FINGERPRINT_BYTES = 16
 # The keys of `meta` as written. `meta` is the first object that has them, and inside of a text the
@@ -23,40 +23,39 @@ CREATED = b'"created":"'
 LAST_MODIFIED = b'"lastModified":"'
 
 
-# (id, userName, active, core attributes, {URN: extension}): what one process sends to another.
-EncodedParts = tuple[str, str, bool, bytes, dict[str, bytes]]
+# (id, userName, active, URNs of the extensions, the whole as JSON): what one process sends to another.
+EncodedParts = tuple[str, str, bool, tuple[str, ...], bytes]
 
 
 def encode(resource: Resource) -> EncodedParts:
-    """Encode what both versions share; RejectError for text that is not valid Unicode."""
+    """Encode once what both versions share: core attributes, then extensions under their canonical URNs.
+
+    RejectError for text that is not valid Unicode.
+    """
     try:
-        return (
-            resource.id,
-            resource.user_name,
-            resource.active,
-            orjson.dumps(resource.core),
-            {
-                urn: orjson.dumps(values, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
-                for urn, values in resource.extensions.items()
-            },
-        )
+        body = orjson.dumps({**resource.core, **resource.extensions}, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
     except orjson.JSONEncodeError as error:
         raise RejectError("(row)", f"the row cannot be written as JSON ({error})") from None
+    return resource.id, resource.user_name, resource.active, tuple(resource.extensions), body
 
 
 class Encoded:
-    """The bytes of one resource that both versions share, and its fingerprint (16 bytes)."""
+    """The bytes of one resource that both versions share, and its fingerprint (16 bytes).
 
-    __slots__ = ("active", "core", "extensions", "fingerprint", "id", "id_in_url", "user_name", "version")
+    `body` is the whole as JSON; `core` its part before the extensions, without brace; `tail` the rest.
+    """
+
+    __slots__ = ("active", "body", "core", "fingerprint", "id", "id_in_url", "tail", "urns", "user_name", "version")
 
     def __init__(self, parts: EncodedParts) -> None:
-        self.id, self.user_name, self.active, self.core, self.extensions = parts
+        self.id, self.user_name, self.active, self.urns, body = parts
+        self.body = body
+        # Inside of a text the quotes are escaped, so the first such key is the extension itself.
+        end = body.index(_key(self.urns[0])) if self.urns else len(body) - 1
+        self.core, self.tail = body[1:end], body[end:]
         # Text, booleans, integers and our own decimal text only: these bytes do not change with the
         # version of the JSON library, so the fingerprint is stable.
-        digest = blake2b(self.core, digest_size=FINGERPRINT_BYTES)
-        for urn, body in self.extensions.items():
-            digest.update(b"\0%b\0%b" % (urn.encode(), body))
-        self.fingerprint = digest.digest()
+        self.fingerprint = blake2b(body, digest_size=FINGERPRINT_BYTES).digest()
         self.version = self.fingerprint.hex().encode("ascii")
         text = self.id
         self.id_in_url = (text if text.isalnum() and text.isascii() else quote(text, safe="")).encode("ascii")
@@ -72,48 +71,46 @@ class Dresser:
         self._meta = b',"meta":{' + kind + CREATED
         self._between = b'",' + LAST_MODIFIED
         self._location = b'","location":"' + orjson.dumps(f"{base_url}/Users/")[1:-1]
-        # (URNs of the extensions) -> (the bytes up to the core attributes, what stands before each extension)
-        self._known: dict[tuple[str, ...], tuple[bytes, tuple[bytes, ...]]] = {}
+        self._heads: dict[tuple[str, ...], bytes] = {}
 
     def dress(self, encoded: Encoded, created: bytes, modified: bytes) -> bytes:
         """Return the JSON of one user; `created` and `modified` are instants as UTC text."""
-        extensions = encoded.extensions
-        urns = tuple(extensions)
-        head, keys = self._known.get(urns) or self._learn(urns)
-        parts = [
-            head,
-            encoded.core[1:-1],
-            self._meta,
-            created,
-            self._between,
-            modified,
-            self._location,
-            encoded.id_in_url,
-            b'","version":"W/\\"',
-            encoded.version,
-            b'\\""}',
-        ]
-        for urn, key in zip(urns, keys, strict=True):
-            body = extensions[urn]
-            if self._old and urn == ENTERPRISE_2_0:
-                body = _old_enterprise(body)
-            parts += (key, body)
-        parts.append(b"}")
-        return b"".join(parts)
+        return b"".join(
+            (
+                self._heads.get(encoded.urns) or self._head(encoded.urns),
+                encoded.core,
+                self._meta,
+                created,
+                self._between,
+                modified,
+                self._location,
+                encoded.id_in_url,
+                b'","version":"W/\\"',
+                encoded.version,
+                b'\\""}',
+                _old_tail(encoded.tail) if self._old else encoded.tail,
+            )
+        )
 
-    def _learn(self, urns: tuple[str, ...]) -> tuple[bytes, tuple[bytes, ...]]:
+    def _head(self, urns: tuple[str, ...]) -> bytes:
+        """Return the bytes up to the core attributes: `schemas` names exactly the URNs in use."""
         names = [self._scim_version.enterprise_urn if urn == ENTERPRISE_2_0 else urn for urn in urns]
-        head = b'{"schemas":%b,' % orjson.dumps([self._scim_version.user_urn, *names])
-        self._known[urns] = head, tuple(b",%b:" % orjson.dumps(name) for name in names)
-        return self._known[urns]
+        head = self._heads[urns] = b'{"schemas":%b,' % orjson.dumps([self._scim_version.user_urn, *names])
+        return head
 
 
-def _old_enterprise(body: bytes) -> bytes:
-    """SCIM 1.1 calls the manager's id `managerId` (SCIM Core Schema 1.1 section 7).
+@lru_cache(maxsize=256)
+def _key(urn: str) -> bytes:
+    return b",%b:" % orjson.dumps(urn)
 
-    Inside of a text the quotes are escaped, so this is always the key itself; the mapping puts `value` first.
+
+def _old_tail(tail: bytes) -> bytes:
+    """SCIM 1.1 has another enterprise URN and calls the manager's id `managerId` (SCIM Core Schema 1.1 section 7).
+
+    Only keys can match, for inside of a text the quotes are escaped; the mapping puts the manager's `value` first.
     """
-    return body.replace(b'"manager":{"value":', b'"manager":{"managerId":', 1)
+    tail = tail.replace(_key(ENTERPRISE_2_0), _key(ENTERPRISE_1_1), 1)
+    return tail.replace(b'"manager":{"value":', b'"manager":{"managerId":', 1)
 
 
 def _decimal(value: object) -> orjson.Fragment:

@@ -113,8 +113,7 @@ class IndexWriter:
 
     def add(self, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int) -> None:
         """Add one resource."""
-        core = loads(encoded.core)
-        extensions = {urn: loads(body) for urn, body in encoded.extensions.items()}
+        whole = loads(encoded.body)
         self._rows.append(
             (
                 ordinal,
@@ -124,12 +123,12 @@ class IndexWriter:
                 modified_ms,
                 encoded.active,
                 encoded.user_name.casefold(),
-                *[getter(core, extensions) for getter in self._getters],
+                *[getter(whole) for getter in self._getters],
             )
         )
         for table, keys in self._keys.items():
             name = table.removeprefix(f"{USER}_")
-            for entry in core.get(name, ()):
+            for entry in whole.get(name, ()):
                 self._values[table].append((ordinal, *[_plural_key(entry.get(sub), kind) for sub, kind in keys]))
         if len(self._rows) >= _BATCH:
             self._flush()
@@ -262,14 +261,14 @@ def _kind(attribute_type: str, *, exact: bool) -> str:
     return "exact" if exact else "text"
 
 
-def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any], dict[str, dict[str, Any]]], Any]:
-    """Return what fetches the stored form of one single-valued attribute from a resource."""
+def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any]], Any]:
+    """Return what fetches the stored form of one single-valued attribute from a decoded resource."""
     urn, _, name = item.path.rpartition(":")
     first, _, sub = name.partition(".")
     store = _STORED[item.kind]
 
-    def of_extension(_core: dict[str, Any], extensions: dict[str, dict[str, Any]]) -> Any:
-        holder = extensions.get(urn)
+    def of_extension(whole: dict[str, Any]) -> Any:
+        holder = whole.get(urn)
         if holder is None:
             return None
         value = holder.get(first)
@@ -277,13 +276,16 @@ def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any], dict[str
             value = value.get(sub)
         return None if value is None else store(value)
 
-    def of_core(core: dict[str, Any], _extensions: dict[str, dict[str, Any]]) -> Any:
-        value = core.get(first)
-        if sub and value is not None:
-            value = value.get(sub)
+    def of_complex(whole: dict[str, Any]) -> Any:
+        holder = whole.get(first)
+        value = None if holder is None else holder.get(sub)
         return None if value is None else store(value)
 
-    return of_extension if urn else of_core
+    def of_core(whole: dict[str, Any]) -> Any:
+        value = whole.get(first)
+        return None if value is None else store(value)
+
+    return of_extension if urn else of_complex if sub else of_core
 
 
 # kind -> how a value of a resource is stored
