@@ -45,6 +45,8 @@ log = logging.getLogger("scheduler")
 
 LOCK_NAME = "SCHEDULER.LOCK"
 _TICK_SECONDS = 1.0
+# The time of publication lies ahead of the clock by what the server needs to swap (snapshot/history.py).
+_STAMP_AHEAD = timedelta(minutes=10)
 _CRON_FIELDS = 5
 _WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAY = f"[0-7]|{'|'.join(_WEEKDAY_NAMES)}"
@@ -111,6 +113,8 @@ def make_trigger(config: Config) -> CronTrigger | IntervalTrigger:
         fields[-1] = cron_weekdays(fields[-1])
     trigger = CronTrigger.from_crontab(" ".join(fields), timezone=ZoneInfo(schedule.timezone))
     trigger.jitter = jitter
+    if trigger.get_next_fire_time(None, datetime.now(UTC)) is None:
+        raise ValueError("that day never comes")
     return trigger
 
 
@@ -314,8 +318,9 @@ def _notes() -> Iterator[None]:
 def first_run(trigger: CronTrigger | IntervalTrigger, published: datetime | None) -> datetime:
     """Return when the first refresh runs: now if the snapshot is older than the schedule wants it."""
     now = datetime.now(UTC)
-    if published is None or published > now:  # a time of publication in the future: the clock was set back
+    if published is None or published > now + _STAMP_AHEAD:  # far in the future: the clock was set back
         return now
+    published = min(published, now)
     if isinstance(trigger, IntervalTrigger):
         following: datetime = published + trigger.interval
         return max(now, following)

@@ -85,9 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hash_secret(*, from_stdin: bool) -> int:
-    secret = sys.stdin.readline().rstrip("\r\n") if from_stdin else getpass.getpass("Secret: ")
-    if not from_stdin and getpass.getpass("Again: ") != secret:
-        _error("The two do not match.")
+    try:
+        secret = sys.stdin.readline().rstrip("\r\n") if from_stdin else getpass.getpass("Secret: ")
+        if not from_stdin and getpass.getpass("Again: ") != secret:
+            _error("The two do not match.")
+            return EXIT_FAILED
+    except EOFError:
+        _error("There is no terminal to type at: use --stdin.")
         return EXIT_FAILED
     if not secret:
         _error("An empty secret protects nothing.")
@@ -173,7 +177,7 @@ def _quarantine(config: Config, options: argparse.Namespace) -> int:
         return EXIT_CONFIG
     with writer_lock(config.data_dir):
         if options.action == "approve":
-            approve(config.data_dir, options.number)
+            approve(config.data_dir, options.number, poll_seconds=config.server.poll_seconds)
             _line(f"Generation {options.number} is published.")
         else:
             reject(config.data_dir, options.number)

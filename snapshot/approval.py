@@ -13,7 +13,7 @@ import msgspec
 
 from snapshot.encode import time_text
 from snapshot.errors import StoreError
-from snapshot.history import publication_ms
+from snapshot.history import stamp_ms
 from snapshot.reader import open_generation
 from snapshot.stamp import STAMPED_FILES, stamp_generation
 from snapshot.store import (
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from snapshot.store import Manifest
 
 
-def approve(data_dir: Path, number: int) -> Manifest:
+def approve(data_dir: Path, number: int, *, poll_seconds: float) -> Manifest:
     """Publish a generation from quarantine under its own number; the caller holds the writer lock.
 
     Raises StoreError if it is not there, is damaged, or is older than the one being served.
@@ -44,8 +44,17 @@ def approve(data_dir: Path, number: int) -> Manifest:
             remedy="Run a refresh and approve its result.",
         )
     manifest = open_generation(directory).manifest
-    previous = None if current is None else open_generation(generation_directory(data_dir, current), only_index=True)
-    moment_ms = max(publication_ms(previous), manifest.created_ms + 1)
+    if manifest.previous != current:
+        # Its times and its changes are those against another generation: a time could go back, and a change be lost.
+        raise StoreError(
+            f"Generation {number} was compared with generation {manifest.previous}, but {current} is being served.",
+            remedy="Run a refresh and approve its result.",
+        )
+    moment_ms = manifest.created_ms + 1
+    if current is not None:
+        previous = open_generation(generation_directory(data_dir, current), only_index=True)
+        size = sum(manifest.files[name].bytes for name in STAMPED_FILES)
+        moment_ms = max(moment_ms, stamp_ms(previous, body_bytes=size, poll_seconds=poll_seconds))
     staging = Staging(data_dir, number, directory)
     staging.files = dict(manifest.files)
     with disk_errors(data_dir):

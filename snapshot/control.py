@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
+from filelock import FileLock
 
 from snapshot.errors import StoreError
 from snapshot.logs import now_text
@@ -32,6 +33,7 @@ STATUS = "status.json"
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
 _KEPT_REQUESTS = 50
+_LOCK_SECONDS = 5.0
 _MAX_NOTE_BYTES = 1 << 20
 NoteT = TypeVar("NoteT", bound=msgspec.Struct)
 _ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -106,15 +108,17 @@ class SchedulerStatus(msgspec.Struct, frozen=True):
 
 def ask_refresh(data_dir: Path, *, asked_by: str) -> RefreshRequest:
     """Leave a request for the scheduler; one that is still queued is returned instead of a second one."""
-    queued = next((request for request in list_requests(data_dir) if request.state == "queued"), None)
-    if queued is not None:
-        return queued
-    request = RefreshRequest(id=secrets.token_hex(16), requested_at=now_text(), asked_by=asked_by)
     try:
         (data_dir / REQUESTS).mkdir(parents=True, exist_ok=True)
-        write_request(data_dir, request)
+        # Two that ask at the same moment get one request.
+        with FileLock(data_dir / REQUESTS / "LOCK", timeout=_LOCK_SECONDS):
+            queued = next((request for request in list_requests(data_dir) if request.state == "queued"), None)
+            if queued is not None:
+                return queued
+            request = RefreshRequest(id=secrets.token_hex(16), requested_at=now_text(), asked_by=asked_by)
+            write_request(data_dir, request)
     except OSError as error:
-        raise StoreError(f"The request cannot be written to {data_dir}: {error.strerror}.") from None
+        raise StoreError(f"The request cannot be written to {data_dir}: {error.strerror or error}.") from None
     return request
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # How far ahead the sequential walk may skip (removed users) before a look-up by id is cheaper.
 _MAX_SKIPPED = 64
 
+# A slow disk and a slow processor; twice, for the writer and the server.
+_CHECKED_BYTES_PER_SECOND = 100e6
+
 ADDED, CHANGED, DEACTIVATED, REMOVED = "added", "changed", "deactivated", "removed"
 
 
@@ -33,6 +36,18 @@ def publication_ms(previous: Snapshot | None) -> int:
     """
     now = time.time_ns() // 1_000_000
     return now if previous is None else max(now, previous.manifest.created_ms + 1)
+
+
+def stamp_ms(previous: Snapshot, *, body_bytes: int, poll_seconds: float) -> int:
+    """Return the time to stamp on new and changed users: when the last import that misses them can have begun.
+
+    Between the stamp and the moment when the server serves the generation lie checksums, the publish, a
+    poll of the server and its checksums. An incremental import that begins in that time sees the old generation
+    and later asks for what is newer than itself, so the stamp lies ahead of the clock by as much. An import
+    right after the swap may get these users a second time, which is harmless.
+    """
+    ahead_seconds = 2 * poll_seconds + 2 * body_bytes / _CHECKED_BYTES_PER_SECOND
+    return publication_ms(previous) + int(ahead_seconds * 1000)
 
 
 class History:

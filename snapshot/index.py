@@ -312,6 +312,7 @@ class Index:
     """The read side: look-ups in one finished index, which is never written again."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             # immutable: no locks, no journal; the file of a generation never changes. Scans have a connection
             # of their own: SQLite serves one thread at a time, and a look-up must not wait for a scan.
@@ -331,6 +332,8 @@ class Index:
             row = self._db.execute(f"SELECT ordinal FROM {USER} WHERE id = ?", (resource_id,)).fetchone()
         except UnicodeEncodeError:
             return None
+        except sqlite3.Error as error:
+            raise CorruptGenerationError(self._path, f"SQLite says: {error}") from None
         return row[0] if row else None
 
     def known(self, resource_id: str) -> tuple[int, bytes, int, int, int] | None:
@@ -353,9 +356,11 @@ class Index:
         db = self._db if self.is_quick(tree) else self._scans
         try:
             rows = db.execute(f"SELECT ordinal FROM {USER} WHERE {condition} ORDER BY ordinal", values)
+            return array("Q", (ordinal for (ordinal,) in rows))
         except UnicodeEncodeError:
             return array("Q")
-        return array("Q", (ordinal for (ordinal,) in rows))
+        except sqlite3.Error as error:
+            raise CorruptGenerationError(self._path, f"SQLite says: {error}") from None
 
     def is_quick(self, tree: Filter) -> bool:
         """Tell whether B-tree look-ups answer the filter, in microseconds."""

@@ -21,7 +21,7 @@ from snapshot.control import Progress
 from snapshot.encode import Encoded, time_text
 from snapshot.errors import PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
-from snapshot.history import History, changes, publication_ms
+from snapshot.history import History, changes, publication_ms, stamp_ms
 from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import IndexWriter
 from snapshot.mapping import NULL_ID
@@ -267,7 +267,9 @@ class _Refresh:
         with self._phase("stamp"):
             if self._previous is None:
                 return self._marker_ms  # nobody can have imported before the first generation
-            moment_ms = max(publication_ms(self._previous), self._marker_ms)
+            size = sum((self._directory / name).stat().st_size for name in STAMPED_FILES)
+            ahead = stamp_ms(self._previous, body_bytes=size, poll_seconds=self._config.server.poll_seconds)
+            moment_ms = max(ahead, self._marker_ms)
             stamp_generation(self._directory, self._marker_ms, moment_ms)
             return moment_ms
 

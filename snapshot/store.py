@@ -124,11 +124,15 @@ def read_current(data_dir: Path) -> int | None:
 
 
 def readable_current(data_dir: Path) -> int | None:
-    """Return the number in CURRENT, or of the newest generation if CURRENT is damaged: a writer mends it."""
+    """Return the number in CURRENT, or of the newest generation if CURRENT is missing or damaged.
+
+    Without this the guard would have nothing to compare with, and a refresh that lost most people would be published.
+    """
     try:
-        return read_current(data_dir)
+        number = read_current(data_dir)
     except CorruptGenerationError:
-        return max(list_numbers(data_dir / GENERATIONS), default=None)
+        number = None
+    return max(list_numbers(data_dir / GENERATIONS), default=None) if number is None else number
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -163,7 +167,7 @@ def writer_lock(data_dir: Path, name: str = "LOCK") -> Iterator[None]:
     """
     lock = FileLock(data_dir / name)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's data
         lock.acquire(timeout=0)
     except Timeout:
         raise LockHeldError(data_dir / name, _holder(data_dir / f"{name}.pid")) from None

@@ -651,7 +651,7 @@ async def test_vector_42_truncated_table(tmp_path):
 
 async def test_vector_43_duplicate_and_null_ids(tmp_path):
     """Rows with a null or double id or user name never become two resources with one id."""
-    rows = [person(1), person(1, login="other@example.com"), person(2, id=None), person(3, login="USER1@example.com")]
+    rows = [person(1), person(1, first="Other"), person(2, id=None), person(3, login="USER1@example.com")]
     directory = Directory(tmp_path).add(*rows, person(4))
     manifest = directory.publish()
     assert manifest.rejects == 3

@@ -310,7 +310,7 @@ def test_a_named_instance_is_looked_up_by_the_browser(server: TdsServer, tmp_pat
     thread = threading.Thread(target=answer)
     thread.start()
     try:
-        config = make_config(tmp_path, server, instance="HRINST", port=None)
+        config = make_config(tmp_path, server, instance="HRINST", port=None, login_timeout_seconds=20)
         outcome = refresh(config)
         assert ("published", "") == (outcome.state, outcome.reason)
     finally:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Before this version pymssql ignored the demand for encryption (pymssql issue 924).
 MIN_PYMSSQL = (2, 4, 3)
+_LOOK_AT_LOG = "Nothing was published; look at the SQL Server error log."
 # The isolation levels at which COUNT(*) and the rows are of the same instant.
 _CONSISTENT = frozenset({"read-only replica", "snapshot"})
 
@@ -120,6 +121,8 @@ class SqlServerSource:
         row = cursor.fetchone()
         cursor.fetchall()
         if not row or not isinstance(row[0], int):
+            if query.table:
+                raise SourceError("truncated", f"COUNT_BIG(*) of {query.table} gave no number.", remedy=_LOOK_AT_LOG)
             raise SourceError("query", "count_query gave no number.", remedy="It has to be SELECT COUNT_BIG(*) FROM …")
         return int(row[0])
 
@@ -158,7 +161,7 @@ class SqlServerRows:
         what = self._query.table or self._query.procedure or "the query"
         reported = self._cursor.rowcount
         if reported < 0:
-            remedy = "Nothing was published; look at the SQL Server error log."
+            remedy = _LOOK_AT_LOG
             if self._query.procedure:
                 remedy = (
                     f"Put SET NOCOUNT OFF before the SELECT of {what}: "

@@ -1,0 +1,78 @@
+"""Approving from quarantine: times, order, what may not be approved."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from server_fixtures import Directory, person
+
+from snapshot.approval import approve, reject
+from snapshot.config import Guard
+from snapshot.errors import PublishRefusedError, StoreError
+from snapshot.filter import parse_filter
+from snapshot.logs import now_text
+from snapshot.reader import open_snapshot
+from snapshot.scim import USER
+from snapshot.store import list_numbers, read_current
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A published generation of 60 people whose guard is on."""
+    made = Directory(tmp_path).add(*[person(number) for number in range(60)])
+    made.publish()
+    made.config = msgspec.structs.replace(made.config, guard=Guard())
+    return made
+
+
+def refuse(directory: Directory, statement: str, *values: str) -> int:
+    """Change people, refresh, and return the number of the refused generation."""
+    directory.run(statement, *values)
+    with pytest.raises(PublishRefusedError) as caught:
+        directory.publish()
+    return caught.value.generation
+
+
+def changed_since(directory: Directory, moment: str) -> int:
+    snapshot = open_snapshot(directory.config.data_dir)
+    return len(snapshot.select(USER, parse_filter(f'meta.lastModified gt "{moment}"')))
+
+
+def test_an_import_between_refusal_and_approval_misses_nothing(directory):
+    """Changes of an approved generation are newer than every import before the approval."""
+    number = refuse(directory, "UPDATE people SET state = 'T' WHERE id < 'E00020'")
+    imported = now_text()
+    manifest = approve(directory.config.data_dir, number, poll_seconds=0.02)
+    assert number == read_current(directory.config.data_dir) == manifest.generation
+    assert 20 == changed_since(directory, imported)
+
+
+def test_a_second_quarantined_generation_is_stale(directory):
+    """After one approval the next refused generation, which knew nothing of it, may not be approved."""
+    data_dir = directory.config.data_dir
+    first = refuse(directory, "UPDATE people SET state = 'T' WHERE id < 'E00020'")
+    second = refuse(directory, "DELETE FROM people WHERE id > 'E00040'")
+    approve(data_dir, first, poll_seconds=0.02)
+    with pytest.raises(
+        StoreError, match=f"Generation {second} was compared with generation 1, but {first} is being served"
+    ):
+        approve(data_dir, second, poll_seconds=0.02)
+    assert first == read_current(data_dir)
+
+
+def test_what_is_not_there_or_rejected_cannot_be_approved(directory):
+    """Reject removes the generation; approving or rejecting a number that is not there is an error."""
+    data_dir = directory.config.data_dir
+    number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
+    reject(data_dir, number)
+    assert [] == list_numbers(data_dir / "quarantine")
+    for act in (lambda: approve(data_dir, number, poll_seconds=1), lambda: reject(data_dir, number)):
+        with pytest.raises(StoreError, match=f"No generation {number} is in quarantine"):
+            act()
+
+
+def test_a_missing_current_does_not_switch_the_guard_off(directory):
+    """Without CURRENT a refresh is compared with the newest generation there is."""
+    (directory.config.data_dir / "CURRENT").unlink()
+    refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
+    assert read_current(directory.config.data_dir) is None
