@@ -17,11 +17,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
-from filelock import FileLock
 
 from snapshot.errors import StoreError
 from snapshot.logs import now_text
-from snapshot.store import replace_file
+from snapshot.store import replace_file, writer_lock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +110,7 @@ def ask_refresh(data_dir: Path, *, asked_by: str) -> RefreshRequest:
     try:
         (data_dir / REQUESTS).mkdir(parents=True, exist_ok=True)
         # Two that ask at the same moment get one request.
-        with FileLock(data_dir / REQUESTS / "LOCK", timeout=_LOCK_SECONDS):
+        with writer_lock(data_dir / REQUESTS, patience_seconds=_LOCK_SECONDS):
             queued = next((request for request in list_requests(data_dir) if request.state == "queued"), None)
             if queued is not None:
                 return queued

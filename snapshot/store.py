@@ -160,15 +160,15 @@ def list_numbers(folder: Path) -> list[int]:
 
 
 @contextlib.contextmanager
-def writer_lock(data_dir: Path, name: str = "LOCK") -> Iterator[None]:
-    """Hold a lock of the data folder; LockHeldError at once if another process has it.
+def writer_lock(data_dir: Path, name: str = "LOCK", *, patience_seconds: float = 0) -> Iterator[None]:
+    """Hold a lock of the data folder; LockHeldError (at once, or when patience ends) if another process has it.
 
     The operating system frees it when the process dies, so there is no stale lock.
     """
     lock = FileLock(data_dir / name)
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # people's data
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience_seconds)
     except Timeout:
         raise LockHeldError(data_dir / name, _holder(data_dir / f"{name}.pid")) from None
     except OSError as error:

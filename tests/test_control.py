@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -123,3 +124,11 @@ def test_alive(age, phase, alive):
 def test_a_status_without_a_time(text):
     """A last word that says no time is no sign of life."""
     assert not msgspec.structs.replace(status(), updated_at=text).alive
+
+
+def test_many_who_ask_at_once_get_one_request(tmp_path):
+    """However many ask at the same moment, one request is queued."""
+    with ThreadPoolExecutor(8) as pool:
+        asked = list(pool.map(lambda _: control.ask_refresh(tmp_path, asked_by="admin").id, range(24)))
+    assert 1 == len(set(asked))
+    assert asked[:1] == [request.id for request in control.list_requests(tmp_path)]
