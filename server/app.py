@@ -45,7 +45,8 @@ def create_app(config: Config, live: LiveSnapshot, *, request_log: RequestLog | 
     app[ROUTER] = Router(server.paths)
     app[DOCUMENTS] = {path: make_documents(config, base) for path, base in server.paths.items()}
     # One route for everything: Okta doubles slashes and ids hold encoded ones, so Router reads the raw path.
-    app.router.add_route("*", "/{path:.*}", _dispatch, expect_handler=_no_expectation)
+    # `.` would leave out a path that holds an encoded newline.
+    app.router.add_route("*", r"/{path:[\s\S]*}", _dispatch, expect_handler=_no_expectation)
     app.cleanup_ctx.append(_access)
     app.cleanup_ctx.append(_scanners)
     app.cleanup_ctx.append(_watch)

@@ -147,6 +147,15 @@ class NotReadyError(RetryableError):
     status = 503
 
 
+class UnreadableError(RetryableError):
+    """A file of the snapshot being served was damaged after it had been opened."""
+
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The snapshot cannot be read. The log of the server names the cause.", retry_after_seconds=10)
+
+
 class RestartListError(RetryableError):
     """The pages before this one may have come from another generation; the list has to begin again."""
 

@@ -1,4 +1,4 @@
-"""The listening socket: limits of the HTTP parser, its errors in SCIM shape, TLS, an orderly stop."""
+"""The listening socket: limits of parser and connections, errors in SCIM shape, TLS, an orderly stop."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
+import time
+from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import http_parser, web
 from aiohttp.http_exceptions import LineTooLong
@@ -20,6 +23,8 @@ from server.keys import CONFIG, ROUTER
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
+    from aiohttp import StreamReader
+
     from server.routes import Router
     from server.tls import Certificate
 
@@ -31,7 +36,17 @@ MAX_HEADERS = 256
 KEEPALIVE_SECONDS = 120.0
 LINGERING_SECONDS = 2.0
 TLS_HANDSHAKE_SECONDS = 15.0
-_BACKLOG = 512
+# A connection that has not sent a whole request head for so long is closed.
+HEAD_SECONDS = 30.0
+MAX_CONNECTIONS = 2000
+_BACKLOG = 128
+# Files of snapshots, logs and the interpreter, beside the connections.
+_OTHER_FILES = 128
+_WANTED_FILES = 4096
+_WARNING_SECONDS = 60.0
+# Bytes kept of what came last on a connection, to tell which base path a malformed request was meant for.
+_KEPT_BYTES = 4 << 10
+_REQUEST_LINE = re.compile(rb"^[A-Za-z]+ +(\S[^\r\n]*?) +HTTP/", re.MULTILINE)
 _TOO_MANY_HEADERS = "Too many headers"
 
 
@@ -52,14 +67,121 @@ def check_parser() -> None:
         )
 
 
+def raise_open_files() -> int | None:
+    """Raise the limit of open files as far as it is of use; return it, or None where there is none."""
+    try:
+        import resource  # noqa: PLC0415  # POSIX only
+    except ImportError:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    wanted = _WANTED_FILES if hard == unlimited else min(hard, _WANTED_FILES)
+    if soft != unlimited and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    return None if soft == unlimited else soft
+
+
+def max_connections(open_files: int | None) -> int:
+    """Return how many connections may be open when so many files may be."""
+    return MAX_CONNECTIONS if open_files is None else max(1, min(MAX_CONNECTIONS, open_files - _OTHER_FILES))
+
+
+@dataclass(slots=True)
+class Gate:
+    """Limits of connections, and how many are open."""
+
+    limit: int
+    head_seconds: float = HEAD_SECONDS
+    open: int = 0
+    _warned_at: float = field(default=-_WARNING_SECONDS)
+
+    def enter(self) -> bool:
+        """Count a new connection; False if there are too many already."""
+        if self.open < self.limit:
+            self.open += 1
+            return True
+        now = time.monotonic()
+        if now - self._warned_at >= _WARNING_SECONDS:
+            self._warned_at = now
+            log.warning("too many connections", extra={"facts": {"limit": self.limit}})
+        return False
+
+    def leave(self) -> None:
+        """Count a connection off."""
+        self.open -= 1
+
+
 class ScimRequestHandler(web.RequestHandler):
-    """aiohttp's protocol, with errors that arise outside of every middleware in SCIM shape."""
+    """aiohttp's protocol, with limits for silent connections, and every error in SCIM shape."""
 
-    __slots__ = ("_router",)
+    __slots__ = ("_entered", "_gate", "_head_timer", "_last_line", "_last_payload", "_router")
 
-    def __init__(self, server: web.Server, router: Router, **options: Any) -> None:
+    def __init__(self, server: web.Server, router: Router, gate: Gate, **options: Any) -> None:
         super().__init__(server, **options)
         self._router = router
+        self._gate = gate
+        self._entered = False
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._last_payload: StreamReader | None = None
+        self._last_line = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or close it at once if there are too many."""
+        self._entered = self._gate.enter()
+        if not self._entered:
+            self._force_close = True
+            cast("asyncio.Transport", transport).abort()
+            return
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a request head that has begun has to end in time."""
+        in_body = self._last_payload is not None and not self._last_payload.is_eof()
+        count = self._request_count
+        if b" HTTP/" in data:
+            self._last_line = data[-_KEPT_BYTES:] if in_body else data[:_KEPT_BYTES]
+        super().data_received(data)
+        if self._request_count != count:
+            self._stop_timer()
+            self._last_payload = self._messages[-1][1] if self._messages else None
+        elif data and not in_body and self._head_timer is None:
+            self._wait_for_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of the connection."""
+        self._stop_timer()
+        if self._entered:
+            self._entered = False
+            self._gate.leave()
+        super().connection_lost(exc)
+
+    def _target(self, request: web.BaseRequest, exc: BaseException | None) -> str:
+        """Return the target of the request that went wrong, as far as it is known."""
+        target = _begun_target(exc)
+        if target == "/":
+            target = request.raw_path
+        if target == "/":  # aiohttp's stand-in for a request that could not be parsed
+            lines = _REQUEST_LINE.findall(self._last_line)
+            target = lines[-1].decode("ascii", "replace") if lines else "/"
+        return target
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = asyncio.get_running_loop().call_later(self._gate.head_seconds, self._end_silence)
+
+    def _end_silence(self) -> None:
+        if self._current_request is not None:  # an earlier request on this connection is still being answered
+            self._wait_for_head()
+            return
+        self._head_timer = None
+        self.force_close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def handle_error(
         self,
@@ -75,7 +197,7 @@ class ScimRequestHandler(web.RequestHandler):
         error = _error_of(status, exc, request_id)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("unexpected error", exc_info=exc, extra={"facts": {"request_id": request_id}})
-        version = self._router.resolve(_begun_target(exc)).version
+        version = self._router.resolve(self._target(request, exc)).version
         response = error_answer(error, version)
         response.headers["X-Request-Id"] = request_id
         response.force_close()
@@ -107,10 +229,13 @@ def _begun_target(exc: BaseException | None) -> str:
 class Listener:
     """Serves an application on the configured address until stopped."""
 
-    def __init__(self, app: web.Application, certificate: Certificate | None = None) -> None:
+    def __init__(
+        self, app: web.Application, certificate: Certificate | None = None, *, gate: Gate | None = None
+    ) -> None:
         self._app = app
         self._config = app[CONFIG].server
         self._certificate = certificate
+        self._gate = gate or Gate(max_connections(raise_open_files()))
         # Handlers get half of the time to end by themselves and half to end after they are cancelled.
         self._runner = web.AppRunner(app, shutdown_timeout=self._config.shutdown_seconds / 2, access_log=None)
         self._server: asyncio.Server | None = None
@@ -150,11 +275,14 @@ class Listener:
         return ScimRequestHandler(
             server,
             self._app[ROUTER],
+            self._gate,
             loop=asyncio.get_running_loop(),
             access_log=None,
             max_line_size=MAX_LINE_BYTES,
             max_field_size=MAX_LINE_BYTES,
             max_headers=MAX_HEADERS,
+            # No body is read, so none is worth the errors that decompressing it can raise.
+            auto_decompress=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGERING_SECONDS,
         )

@@ -79,7 +79,11 @@ class LiveSnapshot:
         except Exception:
             log.exception("poll failed")
             return
-        if number is None or (self.current is not None and number <= self.current.generation):
+        if number is None:
+            return
+        if self.current is not None and number <= self.current.generation:
+            if number == self.current.generation:
+                self._note_success()
             return
         if self.failed is not None and self.failed.generation == number and self._clock() < self._retry_at:
             return
@@ -105,8 +109,7 @@ class LiveSnapshot:
             return
         if self.current is None or opened.generation > self.current.generation:
             self._swap(opened, self._clock() - started)
-        self.failed = None
-        self._pause_seconds = _FIRST_RETRY_SECONDS
+        self._note_success()
 
     async def _fall_back(self, number: int) -> None:
         """Serve the newest good generation before a broken one: better yesterday's people than none."""
@@ -128,6 +131,11 @@ class LiveSnapshot:
             "seconds": round(seconds, 3),
         }
         log.info("swapped", extra={"facts": facts})
+
+    def _note_success(self) -> None:
+        """Note that what CURRENT names is what is served."""
+        self.failed = None
+        self._pause_seconds = _FIRST_RETRY_SECONDS
 
     def _note_failure(self, number: int | None, error: SnapshotError) -> None:
         known = self.failed

@@ -23,11 +23,12 @@ from server.errors import (
     InvalidFilterError,
     ScimError,
     StatusError,
+    UnreadableError,
     UriTooLongError,
 )
 from server.keys import FACTS, REQUEST_LOG, ROUTER, RequestFacts
 from server.routes import Area, Route
-from snapshot.errors import FilterError
+from snapshot.errors import FilterError, StoreError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -73,6 +74,8 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         response = error_answer(error, route.version)
     except FilterError as error:
         response = error_answer(InvalidFilterError(error.detail), route.version)
+    except StoreError as error:
+        response = error_answer(_unreadable(error, facts), route.version)
     except web.HTTPException as error:
         response = error_answer(_from_aiohttp(error), route.version)
     except Exception:
@@ -92,6 +95,13 @@ def _check_limits(request: web.Request) -> None:
         raise HeadersTooLargeError(f"The header fields have more than {MAX_HEADER_BYTES} bytes.")
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise BodyTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
+
+
+def _unreadable(error: StoreError, facts: RequestFacts) -> ScimError:
+    """Log why the snapshot cannot be read; the client is told nothing of it."""
+    told = {"request_id": facts.request_id, "generation": facts.generation}
+    log.error("snapshot cannot be read", extra={"facts": {**told, "cause": error.cause, "remedy": error.remedy}})
+    return UnreadableError()
 
 
 def _from_aiohttp(error: web.HTTPException) -> ScimError:

@@ -2,9 +2,15 @@
 
 An import run is what one client (principal, peer address, ScimVersion) lists in a row: Groups, then
 Users, whole or by meta.lastModified, page by page. Its first page pins the newest snapshot; later
-pages and first pages of other resource types stay on it; a first page of a resource type that the run
-has already begun starts a new run on the newest. Any other filtered list pins only itself, and only if
-it has more than one page. A pin is a reference: nothing is copied.
+pages and the first page of Users after Groups stay on it. A first page of Groups, or of Users that the
+run has already begun, starts a new run on the newest; lists under way go on where they were begun. Any
+other filtered list pins only itself, and only if it has more than one page. A pin is a reference:
+nothing is copied.
+
+Clients that share credential, address and version share the key of their runs. Each run remembers for
+each list which pages it served and which come next (Trail). A later page that several runs have begun
+goes to the one run whose next page it is, else to the one run that served it before; if that does not
+tell them apart, the list has to begin again.
 
 Lives on the event loop, so there are no locks.
 """
@@ -19,6 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from server.errors import RestartListError
+from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
 # Generation numbers are remembered longer than snapshots are held: 16 small entries for each pin.
 _MEMORY_PER_PIN = 16
 _SELECTIONS_PER_RUN = 8
+# Start indexes that a run remembers of each list.
+_STARTS_PER_TRAIL = 64
 # Runs of one client that a newer run has replaced; another client may share credential and address.
 _REPLACED_RUNS = 3
 
@@ -49,6 +58,42 @@ class ListName(msgspec.Struct, frozen=True, gc=False):
     is_import: bool
 
 
+class Trail:
+    """Which pages of one list a run has served and which would come next: the last few."""
+
+    __slots__ = ("_starts", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        # startIndex -> whether it is the next page of somebody and has not been asked for yet
+        self._starts: OrderedDict[int, bool] = OrderedDict()
+
+    def note(self, start_index: int, following: int, total: int) -> None:
+        """Note that the page at `start_index` was served, up to `following`."""
+        self.total = total
+        self._put(start_index, comes_next=False)
+        self._put(following, comes_next=True)
+
+    def comes_next(self, start_index: int) -> bool:
+        """Tell whether somebody who read page by page goes on here."""
+        return self._starts.get(start_index, False)
+
+    def knows(self, start_index: int) -> bool:
+        """Tell whether a page here was served or would come next."""
+        return start_index in self._starts
+
+    def merge(self, other: Trail) -> None:
+        """Take in what another run of the same snapshot remembers of this list."""
+        for start_index, comes_next in other._starts.items():
+            self._put(start_index, comes_next=comes_next or self.comes_next(start_index))
+
+    def _put(self, start_index: int, *, comes_next: bool) -> None:
+        self._starts[start_index] = comes_next
+        self._starts.move_to_end(start_index)
+        if len(self._starts) > _STARTS_PER_TRAIL:
+            self._starts.popitem(last=False)
+
+
 @dataclass(slots=True)
 class Run:
     """One pinned snapshot and what has been listed from it."""
@@ -56,8 +101,7 @@ class Run:
     snapshot: Snapshot
     used_at: float
     begun: set[str] = field(default_factory=set)
-    # list -> the startIndex that a client which reads page by page asks for next
-    following: dict[ListName, int] = field(default_factory=dict)
+    trails: dict[ListName, Trail] = field(default_factory=dict)
     selections: OrderedDict[ListName, Sequence[int]] = field(default_factory=OrderedDict)
 
     def keep_selection(self, name: ListName, ordinals: Sequence[int]) -> None:
@@ -65,6 +109,16 @@ class Run:
         self.selections[name] = ordinals
         if len(self.selections) > _SELECTIONS_PER_RUN:
             self.selections.popitem(last=False)
+
+    def go_on_from(self, other: Run) -> None:
+        """Take the place of another run of the same snapshot: whoever goes on there goes on here."""
+        for name, trail in self.trails.items():
+            known = other.trails.setdefault(name, trail)
+            if known is not trail:
+                known.merge(trail)
+        # Shared, not copied: a request that is being answered from the other run still adds to them.
+        self.trails = other.trails
+        self.selections = other.selections
 
 
 class Pins:
@@ -85,7 +139,8 @@ class Pins:
     def choose(self, client: Client, name: ListName, *, start_index: int, newest: Snapshot) -> Run:
         """Return the run that answers this page.
 
-        Raises RestartListError if earlier pages may have come from another generation than can be served.
+        Raises RestartListError if earlier pages may have come from another generation than can be served,
+        or if several clients share the key and this page may be any one's.
         """
         self.expire()
         key = _key(client, name)
@@ -101,9 +156,9 @@ class Pins:
             self._runs.move_to_end(key)
         return run
 
-    def served(self, client: Client, name: ListName, run: Run, *, following: int, total: int) -> None:
+    def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
-        run.following[name] = following
+        run.trails.setdefault(name, Trail()).note(start_index, following, total)
         self._remember((client, name), run.snapshot.generation)
         if not name.is_import and following <= total:
             key = _key(client, name)
@@ -128,7 +183,9 @@ class Pins:
         return found
 
     def _begin(self, key: Hashable, runs: list[Run], name: ListName, newest: Snapshot) -> Run:
-        if runs and name.is_import and name.resource_type not in runs[0].begun:
+        # Okta lists Groups first: they are the beginning of a run, never its end.
+        goes_on = name.is_import and name.resource_type != GROUP
+        if runs and goes_on and name.resource_type not in runs[0].begun:
             run = runs[0]
         else:
             run = Run(newest, self._clock())
@@ -141,9 +198,7 @@ class Pins:
         kept = []
         for item in self._runs.get(key, ()):
             if item.snapshot is run.snapshot:
-                # The same generation: whoever goes on there goes on here.
-                run.following = {**item.following, **run.following}
-                run.selections = item.selections
+                run.go_on_from(item)
             else:
                 kept.append(item)
         self._runs[key] = [run, *kept[:_REPLACED_RUNS]]
@@ -190,16 +245,19 @@ def _key(client: Client, name: ListName) -> Hashable:
 
 
 def _continued(runs: list[Run], name: ListName, start_index: int) -> Run | None:
-    """Return the run that this page continues.
+    """Return the run that this page continues; None if none of them has begun this list.
 
-    The newest run, unless the page leaves a gap in it and follows exactly on a page of a replaced
-    one: then a second client shares credential and address, and goes on where it was.
+    The runs of one key are of different snapshots: RestartListError rather than a guess among them.
     """
-    begun = [run for run in runs if name in run.following]
+    begun = [(run, run.trails[name]) for run in runs if name in run.trails]
     if not begun:
         return None
-    if start_index > begun[0].following[name]:
-        for run in begun[1:]:
-            if run.following[name] == start_index:
-                return run
-    return begun[0]
+    if len(begun) == 1 or all(start_index > trail.total for _, trail in begun):
+        # One client, or a page past the end of every one of them: it holds nothing that could be mixed.
+        return begun[0][0]
+    found = [run for run, trail in begun if trail.comes_next(start_index)]
+    if not found:
+        found = [run for run, trail in begun if trail.knows(start_index)]
+    if len(found) != 1:
+        raise RestartListError
+    return found[0]

@@ -99,7 +99,7 @@ async def _list(request: web.Request, resource_type: str) -> web.Response:
         page = ordinals[first : first + search.count]
         items = len(page)
         resources = snapshot.gather(resource_type, route.version, page)
-    pins.served(client, name, run, following=first + items + 1, total=total)
+    pins.served(client, name, run, start_index=search.start_index, following=first + items + 1, total=total)
     facts.quiet = not search.is_first_page
     body = list_body(route.version, total=total, start_index=search.start_index, items=items, resources=resources)
     return scim_answer(body, route.version)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
 from server_fixtures import Directory, basic, person, serving
 
 from server.keys import LIVE
+from snapshot.errors import CorruptGenerationError
 
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 
@@ -47,6 +49,8 @@ def is_1_1_error(answer, status: int) -> bool:
         ("GET", "", 404),
         ("GET", "Users/a/b", 404),
         ("GET", "Users/%FF", 404),
+        ("GET", "Users/line%0Abreak", 404),
+        ("PUT", "Users/line%0Abreak", 405),
         ("GET", "Users/.search", 404),
         ("GET", "ServiceProviderConfig/x", 404),
         ("GET", "Schemas/urn:nothing", 404),
@@ -156,6 +160,39 @@ async def test_an_unexpected_error_tells_nothing(api, base, caplog):
     assert b"Traceback" not in answer.body
     assert "secret driver text" in caplog.text
     assert any(getattr(record, "facts", {}).get("request_id") == "rid-1" for record in caplog.records)
+
+
+class DamagedSnapshot:
+    """A snapshot whose index was damaged after it had been opened."""
+
+    def __init__(self, snapshot):
+        self._snapshot = snapshot
+
+    def __getattr__(self, name):
+        return getattr(self._snapshot, name)
+
+    def _fail(self, *_arguments):
+        raise CorruptGenerationError(Path("secret-folder"), "database disk image is malformed")
+
+    find = select = _fail
+
+
+@pytest.mark.parametrize(
+    "path", ["Users/E00001", "Users?filter=userName%20eq%20%22x%22", "Users?filter=title%20co%20%22x%22"]
+)
+async def test_a_snapshot_damaged_while_running(api, path, caplog):
+    """A damaged index is a 503 to try again, without its cause, which is logged as an error."""
+    live = api.listener._app[LIVE]
+    live.current = DamagedSnapshot(live.current)
+    new, old = await api.get(f"v2/{path}"), await api.get(f"v1/{path}")
+    assert is_2_0_error(new, 503)
+    assert is_1_1_error(old, 503)
+    assert "10" == new.headers["Retry-After"]
+    assert b"malformed" not in new.body
+    assert b"secret" not in new.body
+    causes = [record.facts["cause"] for record in caplog.records if record.levelno == logging.ERROR]
+    assert ["secret-folder: database disk image is malformed."] * 2 == causes
+    assert (await api.get("v2/Users")).status == 200
 
 
 def lines(caplog) -> list[tuple[int, dict]]:

@@ -17,7 +17,7 @@ import trustme
 from server_fixtures import Directory, basic, person, serving
 
 from server.app import create_app
-from server.listener import Listener, ListenError
+from server.listener import Gate, Listener, ListenError, max_connections, raise_open_files
 from server.live import LiveSnapshot
 from server.tls import CertificateError, open_certificate
 from snapshot.config import ServerTls
@@ -92,6 +92,49 @@ async def test_a_target_beyond_the_parser_in_1_1(directory):
     assert orjson.loads(body)["Errors"][0]["code"] == "414"
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"BREW /scim/v1/Users HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /scim/v1/Us ers HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://any.host/scim/v1/Users HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        b"GET /scim/v1/Users HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 1000 + b"\r\n",
+        b"GET /scim/v1/Users HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_malformed_requests_in_1_1(directory, data):
+    """What the parser refuses below a base path of SCIM 1.1 is answered in the 1.1 shape."""
+    async with serving(directory) as api:
+        status, headers, body = await talk(api.port, data)
+    assert str(status) == orjson.loads(body)["Errors"][0]["code"]
+    assert "application/json; charset=utf-8" == headers["content-type"]
+
+
+async def test_a_malformed_request_in_pieces(directory):
+    """The base path is known too when the fault comes later than the request line, after a good request to another."""
+    async with serving(directory) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(READY)
+        await reader.readuntil(b"}")
+        writer.write(b"GET /scim/v1/Users HTTP/1.1\r\nHost: x\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"Bad Header: x\r\n\r\n")
+        assert b'"Errors"' in await asyncio.wait_for(reader.read(), 3)
+        writer.close()
+
+
+async def test_a_body_that_is_not_what_its_encoding_says(directory, caplog):
+    """A body that is no gzip is refused as any other write, and nothing is logged as an error."""
+    caplog.set_level(logging.DEBUG)
+    head = b"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\n%bContent-Encoding: gzip\r\n" % AUTHORIZATION
+    async with serving(directory) as api:
+        assert 405 == (await talk(api.port, head + b"Content-Length: 7\r\n\r\nnonsens"))[0]
+        assert (await api.get("v2/Users")).status == 200
+    assert "Traceback" not in caplog.text
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 async def test_raw_bytes_in_a_target(directory):
     """Bytes that are no UTF-8, raw in path or query, are a 400 and never a 500."""
     async with serving(directory) as api:
@@ -135,6 +178,106 @@ async def test_stopping_ends_a_running_request_in_time(directory):
         await api.listener.stop()
         assert asyncio.get_running_loop().time() - began < 4
         writer.close()
+
+
+@contextlib.asynccontextmanager
+async def gated(directory, gate):
+    """Serve with limits of the test; yield the port."""
+    live = LiveSnapshot(directory.config.data_dir)
+    await live.poll()
+    listener = Listener(create_app(directory.config, live), gate=gate)
+    ((_, port),) = await listener.start()
+    try:
+        yield port
+    finally:
+        await listener.stop()
+
+
+READY = b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /-/ready HTTP/1.1\r\nHost: x\r\n", READY + READY[:20]])
+async def test_a_connection_without_a_whole_request_head_is_closed(directory, begun):
+    """Silence, or half a head, first or later on a connection, ends after the limit."""
+    async with gated(directory, Gate(10, head_seconds=0.2)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        first, _, rest = begun.partition(READY)
+        if rest:
+            writer.write(READY)
+            await reader.readuntil(b"}")
+        writer.write(rest or first)
+        await asyncio.wait_for(reader.read(), 3)
+        writer.close()
+
+
+async def test_a_dripping_head_is_closed_and_an_idle_connection_is_not(directory):
+    """Single bytes do not prolong the time for a head; a connection between two requests may be silent."""
+    async with gated(directory, Gate(10, head_seconds=0.2)) as port:
+        idle_reader, idle = await asyncio.open_connection("127.0.0.1", port)
+        idle.write(READY)
+        await idle_reader.readuntil(b"}")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            for number in range(40):
+                writer.write(READY[number : number + 1])
+                await writer.drain()
+                await asyncio.sleep(0.03)
+                if reader.at_eof():
+                    break
+        assert reader.at_eof() or reader.exception()
+        idle.write(READY)
+        assert b"HTTP/1.1 200 OK\r\n" == await idle_reader.readline()
+        idle.close()
+        writer.close()
+
+
+async def test_a_slow_body_is_no_slow_head(directory):
+    """Bytes of a body that comes late do not close the connection as half a head would."""
+    head = b"POST /scim/v2/Users HTTP/1.1\r\nHost: x\r\n%bContent-Length: 6\r\n\r\n" % AUTHORIZATION
+    async with gated(directory, Gate(10, head_seconds=0.2)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head)
+        for _ in range(6):
+            await asyncio.sleep(0.06)
+            writer.write(b"x")
+        await asyncio.sleep(0.3)
+        writer.write(READY)
+        assert b"HTTP/1.1 405 Method Not Allowed\r\n" == await reader.readline()
+        await asyncio.wait_for(reader.readuntil(b"HTTP/1.1 200 OK\r\n"), 3)
+        writer.close()
+
+
+async def test_too_many_connections_are_closed_at_once(directory, caplog):
+    """Above the limit a connection is closed and one warning logged; when others end, new ones are served."""
+    gate = Gate(2)
+    async with gated(directory, gate) as port:
+        kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for _ in range(3):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionError):
+                assert b"" == await asyncio.wait_for(reader.read(), 3)
+            writer.close()
+        assert ["too many connections"] == [record.getMessage() for record in caplog.records]
+        for _, writer in kept:
+            writer.close()
+        for _ in range(100):
+            if gate.open == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert 200 == (await talk(port, READY))[0]
+    await asyncio.sleep(0)
+    assert 0 == gate.open
+
+
+@pytest.mark.parametrize(("files", "expected"), [(None, 2000), (4096, 2000), (1024, 896), (256, 128), (100, 1)])
+def test_the_limit_of_connections_leaves_files_free(files, expected):
+    """So many connections that files of snapshots and logs can still be opened."""
+    assert expected == max_connections(files)
+
+
+def test_the_limit_of_open_files_is_never_lowered():
+    """Raising the limit of open files twice gives the same."""
+    assert raise_open_files() == raise_open_files()
 
 
 @pytest.fixture

@@ -117,6 +117,19 @@ async def test_a_failed_open_keeps_what_is_served(folder, caplog):
     assert folder.live.failed is None
 
 
+async def test_a_restored_current_clears_the_failure(folder):
+    """After garbage in CURRENT, the number of the generation being served ends the failure in the status."""
+    folder.number = 1
+    await folder.live.poll()
+    folder.number = StoreError("CURRENT cannot be read.")
+    await folder.live.poll()
+    assert "CURRENT cannot be read." == folder.live.failed.cause
+    folder.number = 1
+    await folder.live.poll()
+    assert folder.live.failed is None
+    assert 1 == folder.opens
+
+
 async def test_the_next_generation_is_tried_at_once(folder):
     """A generation after a broken one is not held up by the pauses of the broken one."""
     folder.number = 1

@@ -34,7 +34,7 @@ class FakeSnapshot:
 
 
 class World:
-    """Pins, the clock and the newest snapshot; `page` lists one page of 10 out of 100."""
+    """Pins, the clock and the newest snapshot; `page` lists one page, of 10 out of 100 unless told."""
 
     def __init__(self, *, limit=8):
         self.now = 1000.0
@@ -44,9 +44,10 @@ class World:
     def publish(self):
         self.newest = FakeSnapshot(self.newest.generation + 1)
 
-    def page(self, name, start, *, client=OKTA, total=100):
+    def page(self, name, start, *, client=OKTA, total=100, count=10):
         run = self.pins.choose(client, name, start_index=start, newest=self.newest)
-        self.pins.served(client, name, run, following=start + 10, total=total)
+        following = max(start, min(start + count, total + 1))
+        self.pins.served(client, name, run, start_index=start, following=following, total=total)
         return run.snapshot.generation
 
 
@@ -123,11 +124,105 @@ def test_two_clients_behind_one_credential_keep_their_generations(world):
 
 
 def test_a_client_that_begins_again_never_falls_back(world):
-    """After an aborted import the new one stays on the new generation at every page."""
+    """After an aborted import the new one stays on the new generation; where the old one stopped it is refused."""
     for start in (1, 11, 21):
         world.page(USERS, start)
     world.publish()
-    assert {world.page(USERS, start) for start in (1, 11, 21, 31, 41)} == {2}
+    world.now += 500
+    assert [2, 2, 2] == [world.page(USERS, start) for start in (1, 11, 21)]
+    with pytest.raises(RestartListError):
+        world.page(USERS, 31)
+    world.now += 500  # the aborted run has been idle for long enough
+    assert [2, 2] == [world.page(USERS, start) for start in (31, 41)]
+
+
+def test_another_client_with_larger_pages_does_not_take_over(world):
+    """A second client on the next generation that is ahead leaves the importer where it began."""
+    assert 1 == world.page(USERS, 1, total=3000, count=500)
+    world.publish()
+    assert 2 == world.page(USERS, 1, total=3000, count=1000)
+    assert 1 == world.page(USERS, 501, total=3000, count=500)
+    with pytest.raises(RestartListError):  # now it is the next page of both
+        world.page(USERS, 1001, total=3000)
+
+
+def test_clients_that_alternate_keep_their_generations(world):
+    """A page that one run has served already is the next page of the other one."""
+    assert 1 == world.page(USERS, 1, total=3000, count=500)
+    world.publish()
+    assert 2 == world.page(USERS, 1, total=3000, count=1000)
+    assert 2 == world.page(USERS, 1001, total=3000, count=1000)
+    assert 1 == world.page(USERS, 501, total=3000, count=500)
+    assert 1 == world.page(USERS, 1001, total=3000, count=500)
+    assert 2 == world.page(USERS, 2001, total=3000, count=1000)
+
+
+def test_two_clients_at_the_same_page_are_told_to_begin_again(world):
+    """A page that is the next one of two generations is refused, never guessed."""
+    world.page(USERS, 1)
+    world.publish()
+    world.page(USERS, 1)
+    with pytest.raises(RestartListError):
+        world.page(USERS, 11)
+
+
+def test_a_retried_page_goes_to_the_run_that_served_it(world):
+    """With two runs, a page that only one has served is that one's retry; one that both have is refused."""
+    world.page(USERS, 1)
+    world.publish()
+    world.page(USERS, 1, count=20)
+    assert 1 == world.page(USERS, 11)
+    assert 1 == world.page(USERS, 11)
+    for unknown in (6, 95):
+        with pytest.raises(RestartListError):
+            world.page(USERS, unknown)
+
+
+def test_a_second_client_on_the_same_generation_is_remembered(world):
+    """Two clients on one generation keep both their places when a third begins on the next one."""
+    world.page(USERS, 1, count=50)
+    world.page(USERS, 1, count=10)
+    world.publish()
+    world.page(USERS, 1, count=30)
+    assert 1 == world.page(USERS, 51, count=50)
+    assert 1 == world.page(USERS, 11, count=10)
+    assert 2 == world.page(USERS, 31, count=30)
+    world.page(USERS, 1, count=50)
+    assert 2 == world.page(USERS, 61, count=30)
+    assert 1 == world.page(USERS, 21, count=10)
+
+
+def test_a_page_past_the_end_of_every_run_is_answered(world):
+    """A client that reads until a page is empty is answered, also when two generations have been read."""
+    for expected in (1, 2):
+        assert {expected} == {world.page(USERS, start, count=50) for start in (1, 51)}
+        world.page(USERS, 101)
+        world.publish()
+
+
+def test_a_lone_client_may_jump_about(world):
+    """One run answers every page of its list, whatever was asked for before."""
+    world.page(USERS, 1)
+    world.publish()
+    assert {1} == {world.page(USERS, start) for start in (71, 31, 95, 2, 500)}
+
+
+def test_what_a_run_remembers_is_bounded(world):
+    """A list of thousands of pages is remembered by its last ones."""
+    for number in range(5000):
+        world.page(USERS, 1 + number * 10, total=50_000)
+    (run,) = world.pins._runs[OKTA]
+    assert 64 == len(run.trails[USERS]._starts)
+
+
+def test_groups_always_begin_a_new_run(world):
+    """A first page of Groups after Users is the newest generation; the Users under way go on where they were."""
+    assert 1 == world.page(USERS, 1)
+    world.publish()
+    assert 2 == world.page(GROUPS, 1)
+    assert 1 == world.page(USERS, 11)
+    assert 2 == world.page(GROUPS, 11)
+    assert 2 == world.page(USERS, 1)
 
 
 def test_a_page_that_is_asked_for_again_comes_from_the_same_generation(world):
@@ -233,7 +328,7 @@ def test_selections_are_kept_with_the_run(world):
     """What a filter selected is found again on later pages, also after Groups began a new run on it."""
     run = world.pins.choose(OKTA, CHANGED, start_index=1, newest=world.newest)
     run.keep_selection(CHANGED, [1, 2, 3])
-    world.pins.served(OKTA, CHANGED, run, following=2, total=3)
+    world.pins.served(OKTA, CHANGED, run, start_index=1, following=2, total=3)
     world.page(CHANGED, 1)
     run = world.pins.choose(OKTA, CHANGED, start_index=2, newest=world.newest)
     assert run.selections[CHANGED] == [1, 2, 3]
