@@ -14,15 +14,14 @@ import msgspec
 from snapshot.encode import time_text
 from snapshot.errors import StoreError
 from snapshot.history import stamp_ms
-from snapshot.reader import open_generation
+from snapshot.reader import open_generation, previous_snapshot
 from snapshot.stamp import STAMPED_FILES, stamp_generation
 from snapshot.store import (
     Staging,
     disk_errors,
-    generation_directory,
     publish_quarantined,
     quarantine_directory,
-    read_current,
+    readable_current,
 )
 
 if TYPE_CHECKING:
@@ -37,22 +36,23 @@ def approve(data_dir: Path, number: int, *, poll_seconds: float) -> Manifest:
     Raises StoreError if it is not there, is damaged, or is older than the one being served.
     """
     directory = _quarantined(data_dir, number)
-    current = read_current(data_dir)
+    current = readable_current(data_dir)
     if current is not None and number <= current:
         raise StoreError(
             f"Generation {number} is older than generation {current}, which is being served.",
             remedy="Run a refresh and approve its result.",
         )
     manifest = open_generation(directory).manifest
-    if manifest.previous != current:
+    previous = previous_snapshot(data_dir)
+    compared = None if previous is None else previous.generation
+    if manifest.previous != compared:
         # Its times and its changes are those against another generation: a time could go back, and a change be lost.
         raise StoreError(
-            f"Generation {number} was compared with generation {manifest.previous}, but {current} is being served.",
+            f"Generation {number} was compared with generation {manifest.previous}, but {compared} is being served.",
             remedy="Run a refresh and approve its result.",
         )
     moment_ms = manifest.created_ms + 1
-    if current is not None:
-        previous = open_generation(generation_directory(data_dir, current), only_index=True)
+    if previous is not None:
         size = sum(manifest.files[name].bytes for name in STAMPED_FILES)
         moment_ms = max(moment_ms, stamp_ms(previous, body_bytes=size, poll_seconds=poll_seconds))
     staging = Staging(data_dir, number, directory)

@@ -24,6 +24,7 @@ from snapshot.store import (
     list_numbers,
     read_current,
     read_manifest,
+    readable_current,
 )
 
 if TYPE_CHECKING:
@@ -151,6 +152,20 @@ def open_generation(directory: Path, *, only_index: bool = False) -> Snapshot:
         except OSError as error:
             raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
     return Snapshot(directory, manifest)
+
+
+def previous_snapshot(data_dir: Path) -> Snapshot | None:
+    """Open what a new generation is compared with, its index checked; None at the start.
+
+    That is the newest generation, also without CURRENT, or the newest good one before it if that is damaged.
+    """
+    number = readable_current(data_dir)
+    if number is None:
+        return None
+    try:
+        return open_generation(generation_directory(data_dir, number), only_index=True)
+    except StoreError:
+        return open_previous_good(data_dir, number)
 
 
 def open_previous_good(data_dir: Path, before: int) -> Snapshot | None:

@@ -25,7 +25,7 @@ from snapshot.history import History, changes, publication_ms, stamp_ms
 from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import IndexWriter
 from snapshot.mapping import NULL_ID
-from snapshot.reader import Snapshot, body_name, offsets_name, open_generation, open_previous_good
+from snapshot.reader import Snapshot, body_name, offsets_name, previous_snapshot
 from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
@@ -35,10 +35,8 @@ from snapshot.store import (
     Manifest,
     Staging,
     TypeFacts,
-    generation_directory,
     prune,
     prune_quarantine,
-    readable_current,
     stage,
     writer_lock,
 )
@@ -62,7 +60,7 @@ def run_refresh(config: Config, *, report: Report | None = None) -> Manifest:
     PublishRefusedError when the guard put the generation into quarantine.
     """
     with writer_lock(config.data_dir), stage(config.data_dir) as staging:
-        previous = previous_snapshot(config)
+        previous = previous_snapshot(config.data_dir)
         refresh = _Refresh(config, staging, previous, report or (lambda _progress: None))
         try:
             manifest = refresh.run()
@@ -80,17 +78,6 @@ def run_refresh(config: Config, *, report: Report | None = None) -> Manifest:
         staging.publish(manifest)
         prune(config.data_dir, config.store.keep_generations)
         return manifest
-
-
-def previous_snapshot(config: Config) -> Snapshot | None:
-    """Open the generation being served, or the newest good one before it if that is damaged; None at the start."""
-    number = readable_current(config.data_dir)
-    if number is None:
-        return None
-    try:
-        return open_generation(generation_directory(config.data_dir, number), only_index=True)
-    except StoreError:
-        return open_previous_good(config.data_dir, number)
 
 
 def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]:

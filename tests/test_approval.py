@@ -74,5 +74,18 @@ def test_what_is_not_there_or_rejected_cannot_be_approved(directory):
 def test_a_missing_current_does_not_switch_the_guard_off(directory):
     """Without CURRENT a refresh is compared with the newest generation there is."""
     (directory.config.data_dir / "CURRENT").unlink()
-    refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
+    number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
     assert read_current(directory.config.data_dir) is None
+    approve(directory.config.data_dir, number, poll_seconds=0.02)
+    assert number == read_current(directory.config.data_dir)
+
+
+def test_a_damaged_served_generation_does_not_bar_approval(directory):
+    """What was compared with the good generation before a damaged one can be approved."""
+    data_dir = directory.config.data_dir
+    directory.run("UPDATE people SET first = 'New' WHERE id = 'E00001'")
+    directory.publish()
+    (data_dir / "generations" / "00000002" / "index.sqlite").write_bytes(b"")
+    number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
+    approve(data_dir, number, poll_seconds=0.02)
+    assert number == read_current(data_dir)
