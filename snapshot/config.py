@@ -77,6 +77,8 @@ class Source(msgspec.Struct, frozen=True):
     login_timeout_seconds: Positive = 15
     query_timeout_seconds: Positive = 600
     lock_timeout_seconds: Positive = 30
+    retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    retry_seconds: Seconds = 5.0
     fetch_rows: Annotated[int, Meta(ge=1, le=100_000)] = 2000
     packet_size: Annotated[int, Meta(ge=512, le=32_767)] | None = None
     timezone: str = "UTC"
@@ -84,11 +86,15 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What happens to rows that cannot all become users."""
+    """What happens to rows that cannot all become users, and to users without a row."""
 
     null_id: Literal["reject", "fail"] = "reject"
     duplicate_id: Literal["keep_one", "reject_all", "fail"] = "keep_one"
     duplicate_user_name: Literal["keep_one", "reject_all", "fail"] = "keep_one"
+    on_rejected: Literal["keep", "remove"] = "keep"
+    on_removed: Literal["tombstone", "omit"] = "tombstone"
+    tombstone_days: Annotated[int, Meta(ge=1, le=3650)] = 30
+    on_inactive: Literal["send", "omit"] = "send"
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -99,7 +105,11 @@ class Guard(msgspec.Struct, frozen=True):
     always_allowed_removed: NotNegative = 10
     max_removed: NotNegative = 500
     max_rejected_percent: Percent = 1.0
-    always_allowed_rejected: NotNegative = 10
+    always_allowed_rejected: NotNegative = 0
+    filled_percent: Percent = 50.0
+    max_emptied_percent: Percent = 20.0
+    always_allowed_emptied: NotNegative = 10
+    max_changed_percent: Percent = 50.0
     allow_empty: bool = False
 
 
@@ -160,6 +170,8 @@ class Server(msgspec.Struct, frozen=True):
     max_count: Positive = 10_000
     pin_ttl_seconds: Seconds = 900.0
     max_pins: Positive = 256
+    incremental_lookback_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 0
+    max_age_seconds: NotNegative = 0
     poll_seconds: Seconds = 1.0
     shutdown_seconds: Seconds = 10.0
 

@@ -39,12 +39,18 @@ _ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 class RefreshRequest(msgspec.Struct, frozen=True):
-    """One asked-for refresh and what became of it."""
+    """One asked-for refresh, or a person's word on a generation in quarantine, and what became of it.
+
+    `target` and `content` name the generation to approve or reject; content "" means whatever it holds.
+    """
 
     id: str
     requested_at: str
-    state: Literal["queued", "running", "published", "refused", "failed"] = "queued"
+    kind: Literal["refresh", "approve", "reject"] = "refresh"
+    state: Literal["queued", "running", "published", "unchanged", "refused", "rejected", "failed"] = "queued"
     asked_by: str = ""
+    target: int | None = None
+    content: str = ""
     started_at: str = ""
     finished_at: str = ""
     generation: int | None = None
@@ -67,7 +73,7 @@ class Progress(msgspec.Struct, frozen=True):
 class RefreshOutcome(msgspec.Struct, frozen=True):
     """How one refresh ended. Texts are for administrators: behind the admin credential only."""
 
-    state: Literal["published", "refused", "failed"]
+    state: Literal["published", "unchanged", "refused", "failed"]
     at: str
     generation: int | None = None
     counts: dict[str, int] = {}

@@ -134,7 +134,7 @@ class FormatVersionError(StoreError):
 
     def __init__(self, path: Path, found: int, expected: int) -> None:
         super().__init__(
-            f"{path} has format version {found}; this program reads version {expected}.",
+            f"{path} has format version {found}; this program reads versions up to {expected}.",
             remedy="Run scheduler and server in the same version, then run a refresh.",
         )
         self.path = path

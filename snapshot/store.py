@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# A reader opens exactly this format.
+# What a writer writes. A reader opens every format up to this one.
 # 1: the first one.
-FORMAT_VERSION = 1
+# 2: index.sqlite has User.removed; the manifest has removed, expired, kept, omitted, emptied, content, rejects_digest.
+FORMAT_VERSION = 2
 
 GENERATIONS = "generations"
 QUARANTINE = "quarantine"
@@ -40,6 +41,9 @@ CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
 CREATING = ".creating-"
 _NUMBER = re.compile(r"\d{8,}\Z")
+_NO_CHECKSUM = "0" * 64
+_CHECKSUM = re.compile(rb'^  "checksum": "[0-9a-f]{64}"', re.MULTILINE)
+_CHECKSUM_ZEROS = f'  "checksum": "{_NO_CHECKSUM}"'.encode()
 _CHUNK_BYTES = 1 << 20
 _REPLACE_ATTEMPTS = 50
 
@@ -52,10 +56,11 @@ class FileFacts(msgspec.Struct, frozen=True):
 
 
 class TypeFacts(msgspec.Struct, frozen=True):
-    """What a generation holds of one resource type."""
+    """What a generation holds of one resource type. `removed` of `count` are tombstones."""
 
     count: int
     active: int = 0
+    removed: int = 0
 
 
 class ChangeFacts(msgspec.Struct, frozen=True):
@@ -65,6 +70,14 @@ class ChangeFacts(msgspec.Struct, frozen=True):
     changed: int = 0
     deactivated: int = 0
     removed: int = 0
+    expired: int = 0
+
+
+class EmptiedFacts(msgspec.Struct, frozen=True):
+    """Of `filled` users that had an attribute in the generation before and are still there, `emptied` lost it."""
+
+    filled: int
+    emptied: int
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -83,8 +96,14 @@ class Manifest(msgspec.Struct, frozen=True):
     previous: int | None = None
     reject_reasons: dict[str, int] = {}
     warnings: tuple[str, ...] = ()
+    rejects_digest: str = ""
+    kept: int = 0
+    omitted: int = 0
+    emptied: dict[str, EmptiedFacts] = {}
     refused: tuple[str, ...] = ()
+    content: str = ""
     isolation: str = ""
+    checksum: str = ""
     format_version: int = FORMAT_VERSION
     product_version: str = __version__
 
@@ -144,11 +163,27 @@ def read_manifest(directory: Path) -> Manifest:
         raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
     try:
         version = msgspec.json.decode(raw, type=dict[str, Any]).get("format_version")
-        if isinstance(version, int) and version != FORMAT_VERSION:
+        if isinstance(version, int) and version > FORMAT_VERSION:
             raise FormatVersionError(path, version, FORMAT_VERSION)
-        return msgspec.json.decode(raw, type=Manifest)
+        manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptGenerationError(path, f"it is not a manifest ({error})") from None
+    # Format 1 had no checksum of its own.
+    if manifest.format_version != 1 and _manifest_checksum(raw) != manifest.checksum:
+        raise CorruptGenerationError(path, "its checksum is not the one it holds")
+    return manifest
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write (or replace) the manifest, with the checksum of its own bytes in it."""
+    raw = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=_NO_CHECKSUM)))
+    raw = raw.replace(_NO_CHECKSUM.encode(), _manifest_checksum(raw).encode(), 1)
+    replace_file(directory / MANIFEST, raw)
+
+
+def _manifest_checksum(raw: bytes) -> str:
+    """Return SHA-256 (hex) over the manifest's bytes, its own checksum taken as zeros."""
+    return hashlib.sha256(_CHECKSUM.sub(_CHECKSUM_ZEROS, raw, count=1)).hexdigest()
 
 
 def list_numbers(folder: Path) -> list[int]:
@@ -241,7 +276,7 @@ class Staging:
         return self._name_it(manifest, QUARANTINE)
 
     def _name_it(self, manifest: Manifest, folder: str) -> Path:
-        write_file(self.directory / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        write_manifest(self.directory, manifest)
         _sync_directory(self.directory)
         target = self.data_dir / folder / directory_name(self.number)
         target.parent.mkdir(exist_ok=True)
@@ -315,7 +350,7 @@ def publish_quarantined(data_dir: Path, manifest: Manifest) -> None:
     source = quarantine_directory(data_dir, manifest.generation)
     target = generation_directory(data_dir, manifest.generation)
     with disk_errors(data_dir):
-        replace_file(source / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+        write_manifest(source, manifest)
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
         _sync_directory(target.parent)

@@ -373,7 +373,7 @@ def test_snapshot_format_is_described():
     files += [name(USER, version) for name in (body_name, offsets_name) for version in ScimVersion]
     files += [store.CREATING, store.QUARANTINE, store.GENERATIONS, control.REQUESTS, control.STATUS]
     assert [] == [name for name in files if name not in text]
-    kinds = (store.Manifest, store.FileFacts, store.TypeFacts, store.ChangeFacts)
+    kinds = (store.Manifest, store.FileFacts, store.TypeFacts, store.ChangeFacts, store.EmptiedFacts)
     fields = {field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)}
     assert [] == [name for name in sorted(fields) if f"`{name}`" not in text]
     assert f"\n| {store.FORMAT_VERSION} | " in sections_of(text)["Versions"]
