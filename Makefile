@@ -1,6 +1,8 @@
 # make demo    a made-up directory, served over SCIM     PEOPLE=50000 PORT=8081 make demo
 # make test    ruff, mypy and all tests, the built wheel included
 # make lint    ruff and mypy alone
+# make kills   kills publishers while a server answers    KILLS=3000 make kills
+# make consistency   imports against refreshes, for long   EXAMPLES=20000 make consistency
 # make bench   ratios against the bare parts             PEOPLE=1000000 make bench
 # make clean   removes everything that these made
 #
@@ -9,6 +11,8 @@
 PYTHON ?= python3
 PEOPLE ?= 1000
 PORT ?= 8080
+KILLS ?= 3000
+EXAMPLES ?= 20000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -20,7 +24,7 @@ DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
 # An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
 USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
 
-.PHONY: help demo test lint bench clean constraints environment
+.PHONY: help demo test lint kills consistency bench clean constraints environment
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -35,6 +39,12 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+
+kills: $(VENV)/.dev
+	@KILLS='$(KILLS)' $(PY) -m pytest --quiet tests/test_kills.py
+
+consistency: $(VENV)/.dev
+	@SCIM_CONSISTENCY_EXAMPLES='$(EXAMPLES)' $(PY) -m pytest tests/test_import_consistency.py
 
 bench: $(VENV)/.dev
 	@PYTHONPATH=. $(PY) tests/bench/run.py

@@ -27,15 +27,17 @@ from apscheduler.triggers.interval import IntervalTrigger
 from snapshot import control
 from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_config
 from snapshot.config import config_digest
+from snapshot.decisions import carry_out
 from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
 from snapshot.logs import now_text, setup_logs
+from snapshot.pause import LoginPause
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
 from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
 from snapshot.worker import refresh_with_deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from apscheduler.events import JobExecutionEvent
 
@@ -145,10 +147,13 @@ def _weekday(text: str) -> int:
 
 
 class Scheduler:
-    """Refreshes one data folder: on schedule, on request, never two at once."""
+    """Refreshes one data folder, and carries out decisions on it: on schedule, on request, never two at once."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, *, refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline
+    ) -> None:
         self._config = config
+        self._refresh = refresh
         self._data_dir = config.data_dir
         self._stop = threading.Event()
         self._running = threading.Lock()
@@ -165,6 +170,8 @@ class Scheduler:
         )
         self._status_lock = threading.Lock()
         self._last_written = 0.0
+        self._pause = LoginPause()
+        self._pause_ends_at = ""
         self._scheduler: BackgroundScheduler | None = None
 
     def once(self) -> int:
@@ -173,8 +180,10 @@ class Scheduler:
         self._abandon_requests()
         outcome = self.refresh()
         self._say(phase="stopped")
-        print(summary(outcome), file=sys.stdout if outcome.state == "published" else sys.stderr)
-        return {"published": EXIT_OK, "refused": EXIT_REFUSED}.get(outcome.state, EXIT_FAILED)
+        print(summary(outcome), file=sys.stdout if _is_good(outcome) else sys.stderr)
+        if _is_good(outcome):
+            return EXIT_OK
+        return EXIT_REFUSED if outcome.state == "refused" else EXIT_FAILED
 
     def run(self, trigger: CronTrigger | IntervalTrigger) -> int:
         """Refresh on schedule and on request until SIGTERM or Ctrl-C."""
@@ -187,7 +196,8 @@ class Scheduler:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
-        scheduler.add_job(self.refresh, trigger, id="refresh", next_run_time=first_run(trigger, self._published_at()))
+        first = first_run(trigger, self._confirmed_at())
+        scheduler.add_job(self._refresh_by_schedule, trigger, id="refresh", next_run_time=first)
         self._scheduler = scheduler
         self._say(phase="idle")  # before the start: the first refresh may begin at once and says so itself
         scheduler.start()
@@ -206,16 +216,18 @@ class Scheduler:
     def refresh(self) -> control.RefreshOutcome:
         """Refresh once, in a child process, and say everywhere how it ended."""
         with self._running:
+            self._carry_out_decisions()  # asked before this refresh, which may make them void
             requests: list[control.RefreshRequest] = []
             with _notes():
                 requests = control.take_requests(self._data_dir)
             self._say(phase="refreshing")
-            outcome = refresh_with_deadline(self._config, on_progress=self._progress, stop=self._stop)
+            outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop)
             self._line.clear()
             with _notes():
                 control.answer_requests(self._data_dir, requests, outcome)
                 control.forget_old_requests(self._data_dir)
-            good = outcome.state == "published"
+            good = _is_good(outcome)
+            self._note_pause(outcome)
             self._say(
                 phase="idle",
                 progress=None,
@@ -231,7 +243,8 @@ class Scheduler:
             **outcome.counts,
         }
         if good:
-            log.info("refresh published", extra={"facts": facts})
+            event = "refresh published" if outcome.state == "published" else "refresh found no change"
+            log.info(event, extra={"facts": facts})
         else:
             facts |= {"code": outcome.code, "reason": outcome.reason, "remedy": outcome.remedy}
             log.error(
@@ -241,15 +254,51 @@ class Scheduler:
             )
         for warning in outcome.warnings:
             log.warning(warning)
+        if until := self._paused_until():
+            log.warning("the database refused the login: scheduled refreshes wait", extra={"facts": {"until": until}})
         return outcome
 
+    def decide(self) -> None:
+        """Carry out the decisions on generations in quarantine that were asked for, in their order."""
+        with self._running:
+            self._carry_out_decisions()
+
+    def _carry_out_decisions(self) -> None:
+        with _notes():
+            for request in control.list_decisions(self._data_dir):
+                answered = carry_out(self._config, request)
+                if answered.state == "published":
+                    self._note_approval(answered)
+                self._say()
+
+    def _note_approval(self, request: control.RefreshRequest) -> None:
+        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled."""
+        outcome = control.RefreshOutcome(
+            state="published", at=request.finished_at, generation=request.generation, counts=request.counts
+        )
+        last = self._status.last_outcome
+        if last is not None and (last.state, last.generation) == ("refused", request.generation):
+            self._say(last_success=outcome, last_outcome=outcome, failures_in_a_row=0)
+        else:
+            self._say(last_success=outcome)
+
+    def _note_pause(self, outcome: control.RefreshOutcome) -> None:
+        self._pause.note(outcome.code)
+        self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
+
+    def _refresh_by_schedule(self) -> None:
+        """Refresh, unless the database refused the login a short while ago."""
+        if not self._pause.seconds_left:
+            self.refresh()
+
     def _tick(self) -> None:
-        """Look for asked-for refreshes, and say now and then that we are alive."""
+        """Look for what was asked for, and say now and then that we are alive."""
         with contextlib.suppress(StoreError):
-            asked = any(request.state == "queued" for request in control.list_requests(self._data_dir))
-            if asked and not self._running.locked() and self._scheduler is not None:
+            kinds = {item.kind for item in control.list_requests(self._data_dir) if item.state == "queued"}
+            if kinds and not self._running.locked() and self._scheduler is not None:
                 # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
-                self._scheduler.add_job(self.refresh, id="asked", replace_existing=True)
+                job = self.refresh if kinds == {"refresh"} else self.decide
+                self._scheduler.add_job(job, id="asked", replace_existing=True)
         if time.monotonic() - self._last_written > control.HEARTBEAT_SECONDS:
             self._say()
 
@@ -261,7 +310,11 @@ class Scheduler:
         """Write status.json; a folder that cannot be written must not stop the schedule."""
         with self._status_lock:
             self._status = msgspec.structs.replace(
-                self._status, updated_at=now_text(), next_run_at=self._next_run_at(), **changes
+                self._status,
+                updated_at=now_text(),
+                next_run_at=self._next_run_at(),
+                paused_until=self._paused_until(),
+                **changes,
             )
             self._last_written = time.monotonic()
             try:
@@ -271,10 +324,17 @@ class Scheduler:
 
     def _next_run_at(self) -> str:
         job = self._scheduler.get_job("refresh") if self._scheduler and self._scheduler.running else None
-        return now_text(job.next_run_time) if job and job.next_run_time else ""
+        return max(now_text(job.next_run_time), self._paused_until()) if job and job.next_run_time else ""
 
-    def _published_at(self) -> datetime | None:
-        """Return when the generation being served was published; None if there is none that this configuration made."""
+    def _paused_until(self) -> str:
+        """Return when the pause after a refused login ends; empty without one."""
+        return self._pause_ends_at if self._pause.seconds_left else ""
+
+    def _confirmed_at(self) -> datetime | None:
+        """Return when a refresh last made or confirmed the generation being served.
+
+        None if there is none that this configuration made.
+        """
         try:
             number = read_current(self._data_dir)
             if number is None:
@@ -286,16 +346,25 @@ class Scheduler:
         if manifest.config_digest != config_digest(self._config):
             log.info("the query, the mapping or the public URL has changed: a refresh is due")
             return None
-        return datetime.fromtimestamp(manifest.created_ms / 1000, UTC)
+        confirmed_ms = control.confirmed_ms(self._status, generation=number, created_ms=manifest.created_ms)
+        return datetime.fromtimestamp(confirmed_ms / 1000, UTC)
 
     def _abandon_requests(self) -> None:
         """Answer requests that a scheduler which died has left as running."""
-        outcome = control.RefreshOutcome(
+        refresh = control.RefreshOutcome(
             state="failed", at=now_text(), reason="The scheduler stopped during this refresh."
         )
+        decision = control.RefreshOutcome(
+            state="failed",
+            at=now_text(),
+            reason="The scheduler stopped while it carried this out.",
+            remedy="Look at the quarantine, and decide again if the generation is still there.",
+        )
         with _notes():
-            left = [request for request in control.list_requests(self._data_dir) if request.state == "running"]
-            control.answer_requests(self._data_dir, left, outcome)
+            for request in control.list_requests(self._data_dir):
+                if request.state == "running":
+                    outcome = refresh if request.kind == "refresh" else decision
+                    control.answer_requests(self._data_dir, [request], outcome)
 
     def _handle_signals(self) -> None:
         def stop(_number: int, _frame: object) -> None:
@@ -304,6 +373,11 @@ class Scheduler:
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Ctrl-Break and console close on Windows
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), stop)
+
+
+def _is_good(outcome: control.RefreshOutcome) -> bool:
+    """Tell whether what is served is what the source holds: newly published, or found unchanged."""
+    return outcome.state in {"published", "unchanged"}
 
 
 @contextlib.contextmanager

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from server import discovery, operations, resources
+from server import discovery, operations, quarantine, resources
 from server.auth import authenticate
 from server.credentials import open_access
 from server.documents import make_documents
 from server.errors import NotFoundError, UnsupportedError
+from server.freshness import FreshnessWatch
 from server.keys import ACCESS, CONFIG, DOCUMENTS, FACTS, LIVE, PINS, REQUEST_LOG, ROUTER, SCANNERS
 from server.middleware import MAX_BODY_BYTES, make_canonical
 from server.pins import Pins
@@ -66,6 +67,8 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
             raise UnsupportedError(f"This server does not offer {_UNSUPPORTED[route.name]}.")
         raise NotFoundError("There is no such endpoint.")
     if route.area is Area.ADMIN:
+        if route.parts[:2] == quarantine.PREFIX:
+            return await quarantine.handle(request)
         return await operations.handle_admin(request)
     return await operations.handle_open(request)
 
@@ -92,13 +95,15 @@ async def _scanners(app: web.Application) -> AsyncIterator[None]:
 async def _watch(app: web.Application) -> AsyncIterator[None]:
     """Look for newer generations and end idle pins for as long as the application lives."""
     live, pins = app[LIVE], app[PINS]
-    seconds = app[CONFIG].server.poll_seconds
+    server = app[CONFIG].server
+    freshness = FreshnessWatch(live, server.max_age_seconds)
 
     async def watch() -> None:
         while True:
             await live.poll()
+            freshness.look()
             pins.expire()
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(server.poll_seconds)
 
     task = asyncio.create_task(watch(), name="watch the data folder")
     yield

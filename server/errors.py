@@ -91,6 +91,12 @@ class MethodNotAllowedError(ScimError):
         return {"Allow": ", ".join(self.allow)}
 
 
+class ConflictError(ScimError):
+    """The request does not fit what is there now."""
+
+    status = 409
+
+
 class BodyTooLargeError(ScimError):
     """The request body is larger than anything this server reads."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from snapshot.control import SchedulerStatus, read_status
 from snapshot.errors import NoSnapshotError, SnapshotError, StoreError
 from snapshot.logs import now_text
 from snapshot.reader import Snapshot, open_previous_good, open_snapshot
-from snapshot.store import read_current
+from snapshot.store import QUARANTINE, list_numbers, quarantine_directory, read_current, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,19 @@ _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
 
 
+def list_quarantined(data_dir: Path) -> list[int]:
+    """Return the numbers of the generations in quarantine, ascending."""
+    return list_numbers(data_dir / QUARANTINE)
+
+
+def read_refused(data_dir: Path, number: int) -> tuple[str, ...] | None:
+    """Return why the guard refused a generation; None if that cannot be read."""
+    try:
+        return read_manifest(quarantine_directory(data_dir, number)).refused
+    except StoreError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """How the data folder is read; tests put fakes here. Every function blocks."""
@@ -36,6 +50,8 @@ class Folder:
     open_newest: Callable[[Path], Snapshot] = open_snapshot
     open_previous: Callable[[Path, int], Snapshot | None] = open_previous_good
     read_status: Callable[[Path], SchedulerStatus | None] = read_status
+    list_quarantined: Callable[[Path], list[int]] = list_quarantined
+    read_refused: Callable[[Path, int], tuple[str, ...] | None] = read_refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +64,33 @@ class FailedOpen:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A generation in quarantine, newer than the published ones; `refused` is None while that cannot be read."""
+
+    generation: int
+    refused: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look at the folder found: the number in CURRENT, or why it cannot be read."""
+
+    number: int | None
+    error: SnapshotError | None
+    scheduler: SchedulerStatus | None
+    waiting: tuple[Waiting, ...]
+
+
+def _older(number: int, served: int) -> StoreError:
+    return StoreError(
+        f"CURRENT names generation {number}, older than generation {served}, which is being served.",
+        remedy="If the data folder was made anew or brought back from a backup, restart the server.",
+    )
+
+
 class LiveSnapshot:
-    """The newest snapshot, or None before the first one, and the scheduler's last word."""
+    """The newest snapshot, or None before the first one, what waits in quarantine, the scheduler's last word."""
 
     def __init__(
         self,
@@ -62,35 +103,86 @@ class LiveSnapshot:
         self.current: Snapshot | None = None
         self.scheduler: SchedulerStatus | None = None
         self.failed: FailedOpen | None = None
+        self.waiting: tuple[Waiting, ...] = ()
         self.swaps = 0
         self.swapped_at = ""
         self._folder = folder or Folder()
         self._clock = clock
         self._pause_seconds = _FIRST_RETRY_SECONDS
         self._retry_at = 0.0
+        self._told_waiting = 0
+
+    @property
+    def serves_previous(self) -> bool:
+        """Whether the newest generation cannot be opened and an older one is served."""
+        newest = self.failed.generation if self.failed is not None else None
+        return self.current is not None and newest is not None and self.current.generation < newest
 
     async def poll(self) -> None:
         """Look once; open and swap if there is a newer generation. Never raises for what it finds."""
         try:
-            number, self.scheduler = await asyncio.to_thread(self._look)
-        except SnapshotError as error:
-            self._note_failure(None, error)
-            return
+            seen = await asyncio.to_thread(self._look)
         except Exception:
             log.exception("poll failed")
             return
+        self.scheduler = seen.scheduler
+        self._note_waiting(seen.waiting)
+        if seen.error is not None:
+            await self._do_without_current(seen.error)
+            return
+        number = seen.number
         if number is None:
             return
         if self.current is not None and number <= self.current.generation:
             if number == self.current.generation:
                 self._note_success()
+            else:
+                self._note_failure(number, _older(number, self.current.generation))
             return
         if self.failed is not None and self.failed.generation == number and self._clock() < self._retry_at:
             return
         await self._open(number)
 
-    def _look(self) -> tuple[int | None, SchedulerStatus | None]:
-        return self._folder.read_current(self.data_dir), self._folder.read_status(self.data_dir)
+    def _look(self) -> _Seen:
+        """Read the folder's small files; runs in a thread."""
+        number: int | None = None
+        error: SnapshotError | None = None
+        try:
+            number = self._folder.read_current(self.data_dir)
+        except SnapshotError as caught:
+            error = caught
+        published = max(number or 0, self.current.generation if self.current is not None else 0)
+        return _Seen(number, error, self._folder.read_status(self.data_dir), self._look_for_waiting(published))
+
+    def _look_for_waiting(self, published: int) -> tuple[Waiting, ...]:
+        """Read why each newer generation was refused; what is known is not read again, for it never changes."""
+        try:
+            numbers = self._folder.list_quarantined(self.data_dir)
+        except OSError:
+            return self.waiting
+        known = {item.generation: item for item in self.waiting if item.refused is not None}
+        newer = [number for number in numbers if number > published]
+        return tuple(
+            known.get(number) or Waiting(number, self._folder.read_refused(self.data_dir, number)) for number in newer
+        )
+
+    def _note_waiting(self, waiting: tuple[Waiting, ...]) -> None:
+        self.waiting = waiting
+        for item in waiting:
+            if item.generation > self._told_waiting:  # numbers only grow
+                self._told_waiting = item.generation
+                facts = {"generation": item.generation, "refused": item.refused}
+                log.warning("a generation waits in quarantine", extra={"facts": facts})
+
+    async def _do_without_current(self, error: SnapshotError) -> None:
+        """CURRENT holds no number: what is served stays; at the start the newest good generation is served."""
+        known = self.failed
+        again = known is not None and (known.generation, known.cause) == (None, error.cause)
+        if again and self._clock() < self._retry_at:
+            return
+        self._note_failure(None, error)
+        if self.current is None:
+            await self._fall_back(sys.maxsize)
 
     async def _open(self, number: int) -> None:
         started = self._clock()
@@ -111,10 +203,14 @@ class LiveSnapshot:
             self._swap(opened, self._clock() - started)
         self._note_success()
 
-    async def _fall_back(self, number: int) -> None:
+    async def _fall_back(self, before: int) -> None:
         """Serve the newest good generation before a broken one: better yesterday's people than none."""
         started = self._clock()
-        opened = await asyncio.to_thread(self._folder.open_previous, self.data_dir, number)
+        try:
+            opened = await asyncio.to_thread(self._folder.open_previous, self.data_dir, before)
+        except Exception:  # whatever it is, the watch goes on
+            log.exception("fall back failed")
+            return
         if opened is not None:
             self._swap(opened, self._clock() - started)
 

@@ -7,15 +7,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from server.answer import json_answer
-from server.errors import MethodNotAllowedError, NotFoundError, NotReadyError
+from server.errors import NotFoundError, NotReadyError
+from server.freshness import confirmed_at_ms, is_stale, snapshot_age_seconds
 from server.keys import CONFIG, FACTS, LIVE, PINS
+from server.notes import accepted_answer, check_method, note_answer, scheduler_facts, scheduler_word, shown_request
 from snapshot import __version__
 from snapshot.control import ask_refresh, list_requests, read_request
 from snapshot.errors import StoreError
@@ -24,11 +23,9 @@ from snapshot.logs import now_text
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from server.live import LiveSnapshot
     from snapshot.config import Config
-    from snapshot.control import RefreshRequest, SchedulerStatus
+    from snapshot.control import SchedulerStatus
 
-_READ_METHODS = ("GET", "HEAD")
 _SHOWN_REQUESTS = 20
 _RETRY_AFTER_SECONDS = 5
 
@@ -40,7 +37,7 @@ async def handle_open(request: web.Request) -> web.Response:
     answer = {(): _root, ("health",): _health, ("-", "healthy"): _healthy, ("-", "ready"): _ready}.get(parts)  # type: ignore[arg-type]
     if answer is None:
         raise NotFoundError("There is no such path.")
-    _read_only(request)
+    check_method(request)
     facts.quiet = True
     return answer(request)
 
@@ -50,29 +47,24 @@ async def handle_admin(request: web.Request) -> web.Response:
     parts = request[FACTS].route.parts
     match parts:
         case ("-", "status"):
-            _read_only(request)
+            check_method(request)
             return _status(request)
         case ("admin", "refresh"):
             if request.method == "POST":
                 return await _ask_refresh(request)
-            _read_only(request, "GET", "HEAD", "POST")
+            check_method(request, "GET", "HEAD", "POST")
             return await _list_requests(request)
         case ("admin", "refresh", request_id):
-            _read_only(request)
+            check_method(request)
             return await _show_request(request, request_id)
         case _:
             raise NotFoundError("There is no such path.")
 
 
-def _read_only(request: web.Request, *allow: str) -> None:
-    if request.method not in _READ_METHODS:
-        raise MethodNotAllowedError("This path does not offer that method.", allow=allow or _READ_METHODS)
-
-
 def _root(request: web.Request) -> web.Response:
     config = request.app[CONFIG]
     base_paths = {f"{path}/": str(item.version) for path, item in config.server.paths.items()}
-    return _json({"service": "scim-snapshot", "status": "running", "base_paths": base_paths})
+    return note_answer({"service": "scim-snapshot", "status": "running", "base_paths": base_paths})
 
 
 def _health(request: web.Request) -> web.Response:
@@ -84,31 +76,32 @@ def _health(request: web.Request) -> web.Response:
         "timestamp": now_text(),
         "snapshot_age_seconds": snapshot_age_seconds(live),
     }
-    return _json(body, status=HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE)
+    return note_answer(body, status=HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _healthy(_request: web.Request) -> web.Response:
-    return _json({"status": "healthy"})
+    return note_answer({"status": "healthy"})
 
 
 def _ready(request: web.Request) -> web.Response:
-    ready = request.app[LIVE].current is not None
-    return _json(
-        {"status": "ready" if ready else "not ready"},
-        status=HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
-    )
+    live = request.app[LIVE]
+    max_age_seconds = request.app[CONFIG].server.max_age_seconds
+    served = "stale" if is_stale(live, max_age_seconds) else "ready"
+    status = "not ready" if live.current is None else served
+    body = {
+        "status": status,
+        "snapshot_age_seconds": snapshot_age_seconds(live),
+        "max_age_seconds": max_age_seconds,
+        "quarantined": len(live.waiting),
+        "serving_previous": live.serves_previous,
+        "scheduler": scheduler_word(live),
+    }
+    return note_answer(body, status=HTTPStatus.OK if status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _database_answers(scheduler: SchedulerStatus | None) -> bool:
     """Tell whether the last refresh reached the database; the server itself never asks it."""
     return scheduler is not None and scheduler.last_outcome is not None and scheduler.last_outcome.state != "failed"
-
-
-def snapshot_age_seconds(live: LiveSnapshot) -> float | None:
-    """Return how long ago the served generation was made; None before the first one."""
-    if live.current is None:
-        return None
-    return round(max(time.time() - live.current.manifest.created_ms / 1000, 0.0), 1)
 
 
 def _status(request: web.Request) -> web.Response:
@@ -124,16 +117,21 @@ def _status(request: web.Request) -> web.Response:
             "generation": snapshot.generation,
             "previous": manifest.previous,
             "created_at": manifest.created_at,
+            "confirmed_at": _time_text(confirmed_at_ms(live)),
             "age_seconds": snapshot_age_seconds(live),
             "counts": {name: facts.count for name, facts in manifest.resource_types.items()},
+            "tombstones": {name: facts.removed for name, facts in manifest.resource_types.items()},
             "rejects": manifest.rejects,
             "warnings": manifest.warnings,
         }
-    return _json(
+    return note_answer(
         {
             "version": __version__,
             "time": now_text(),
             "snapshot": served,
+            "max_age_seconds": config.server.max_age_seconds,
+            "stale": is_stale(live, config.server.max_age_seconds),
+            "quarantine": live.waiting,
             "swaps": live.swaps,
             "swapped_at": live.swapped_at,
             "failed_open": live.failed,
@@ -141,22 +139,15 @@ def _status(request: web.Request) -> web.Response:
                 "count": len(pins),
                 "generations": {str(key): n for key, n in pins.generations().items()},
             },
-            "scheduler": {**_scheduler(live), "last_word": live.scheduler},
+            "scheduler": {**scheduler_facts(live), "last_word": live.scheduler},
             "config": config.where,
             "warnings": config.warnings,
         }
     )
 
 
-def _scheduler(live: LiveSnapshot) -> dict[str, Any]:
-    """Tell whether a scheduler is there to act on a request."""
-    status = live.scheduler
-    if status is None:
-        return {"seen": None, "running": False}
-    try:
-        return {"seen": status.updated_at, "running": status.alive}
-    except ValueError:
-        return {"seen": None, "running": False}
+def _time_text(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else now_text(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 async def _ask_refresh(request: web.Request) -> web.Response:
@@ -165,8 +156,7 @@ async def _ask_refresh(request: web.Request) -> web.Response:
         asked = await asyncio.to_thread(ask_refresh, live.data_dir, asked_by=request[FACTS].principal)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    body = {**_shown(asked), "scheduler": _scheduler(live)}
-    return _json(body, status=HTTPStatus.ACCEPTED, headers={"Location": body["status_url"]})
+    return accepted_answer(asked, live)
 
 
 async def _list_requests(request: web.Request) -> web.Response:
@@ -175,26 +165,16 @@ async def _list_requests(request: web.Request) -> web.Response:
         found = await asyncio.to_thread(list_requests, live.data_dir)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    return _json({"requests": [_shown(item) for item in found[:_SHOWN_REQUESTS]], "scheduler": _scheduler(live)})
+    return note_answer(
+        {"requests": [shown_request(item) for item in found[:_SHOWN_REQUESTS]], "scheduler": scheduler_facts(live)}
+    )
 
 
 async def _show_request(request: web.Request, request_id: str) -> web.Response:
     live = request.app[LIVE]
     found = await asyncio.to_thread(read_request, live.data_dir, request_id)
     if found is None:
-        raise NotFoundError("There is no refresh request with this id.")
-    progress = live.scheduler.progress if live.scheduler and found.state == "running" else None
-    return _json({**_shown(found), "progress": progress, "scheduler": _scheduler(live)})
-
-
-def _shown(item: RefreshRequest) -> dict[str, Any]:
-    return {**_fields(item), "status_url": f"/admin/refresh/{item.id}"}
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    """Return a struct of snapshot.control as a dictionary; orjson knows dataclasses, but not these."""
-    return {name: getattr(value, name) for name in value.__struct_fields__}
-
-
-def _json(body: dict[str, Any], *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> web.Response:
-    return json_answer(orjson.dumps(body, default=_fields), status=status, headers=headers)
+        raise NotFoundError("There is no request with this id.")
+    running = found.kind == "refresh" and found.state == "running"
+    progress = live.scheduler.progress if live.scheduler and running else None
+    return note_answer({**shown_request(found), "progress": progress, "scheduler": scheduler_facts(live)})

@@ -65,18 +65,23 @@ class Trail:
 
     def __init__(self) -> None:
         self.total = 0
-        # startIndex -> whether it is the next page of somebody and has not been asked for yet
-        self._starts: OrderedDict[int, bool] = OrderedDict()
+        # startIndex -> of how many readers it is the next page, which they have not asked for yet
+        self._starts: OrderedDict[int, int] = OrderedDict()
 
     def note(self, start_index: int, following: int, total: int) -> None:
         """Note that the page at `start_index` was served, up to `following`."""
         self.total = total
-        self._put(start_index, comes_next=False)
-        self._put(following, comes_next=True)
+        waiting = self._starts.get(start_index, 0)
+        # A page that nobody was to ask for is asked for again: its reader is counted where the list goes on.
+        again = not waiting and start_index != 1
+        self._put(start_index, max(waiting - 1, 0))
+        if following <= total:  # else the list has been read to its end, and nobody goes on there
+            known = self._starts.get(following, 0)
+            self._put(following, max(known, 1) if again else known + 1)
 
     def comes_next(self, start_index: int) -> bool:
         """Tell whether somebody who read page by page goes on here."""
-        return self._starts.get(start_index, False)
+        return self._starts.get(start_index, 0) > 0
 
     def knows(self, start_index: int) -> bool:
         """Tell whether a page here was served or would come next."""
@@ -84,11 +89,11 @@ class Trail:
 
     def merge(self, other: Trail) -> None:
         """Take in what another run of the same snapshot remembers of this list."""
-        for start_index, comes_next in other._starts.items():
-            self._put(start_index, comes_next=comes_next or self.comes_next(start_index))
+        for start_index, waiting in other._starts.items():
+            self._put(start_index, waiting + self._starts.get(start_index, 0))
 
-    def _put(self, start_index: int, *, comes_next: bool) -> None:
-        self._starts[start_index] = comes_next
+    def _put(self, start_index: int, waiting: int) -> None:
+        self._starts[start_index] = waiting
         self._starts.move_to_end(start_index)
         if len(self._starts) > _STARTS_PER_TRAIL:
             self._starts.popitem(last=False)
@@ -159,7 +164,9 @@ class Pins:
     def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
         run.trails.setdefault(name, Trail()).note(start_index, following, total)
-        self._remember((client, name), run.snapshot.generation)
+        if name.is_import or following <= total or start_index > 1:
+            # A list of one page has no later ones; thousands of look-ups would push the others out.
+            self._remember((client, name), run.snapshot.generation)
         if not name.is_import and following <= total:
             key = _key(client, name)
             if not any(item is run for item in self._runs.get(key, ())):
@@ -185,7 +192,9 @@ class Pins:
     def _begin(self, key: Hashable, runs: list[Run], name: ListName, newest: Snapshot) -> Run:
         # Okta lists Groups first: they are the beginning of a run, never its end.
         goes_on = name.is_import and name.resource_type != GROUP
-        if runs and goes_on and name.resource_type not in runs[0].begun:
+        # The newest run may be idle while its client reads an older list on.
+        fresh = bool(runs) and runs[0].used_at > self._clock() - self._ttl_seconds
+        if fresh and goes_on and name.resource_type not in runs[0].begun:
             run = runs[0]
         else:
             run = Run(newest, self._clock())
@@ -205,6 +214,7 @@ class Pins:
         self._runs.move_to_end(key)
         while len(self._runs) > 1 and len(self) > self._limit:
             self._runs.popitem(last=False)
+        del self._runs[key][self._limit :]
 
     def _drop_idle(self, runs: list[Run]) -> None:
         """Drop replaced runs that have been idle too long; the newest one stays until its client is idle."""
@@ -226,12 +236,13 @@ class Pins:
             same = newest.manifest.previous is None or self._clock() - self._started_at > self._ttl_seconds
         if not same:
             raise RestartListError
-        for run in runs:
-            if run.snapshot is newest:
-                return run
-        run = Run(newest, self._clock())
-        self._hold(key, run)
-        return run
+        rejoined = next((run for run in runs if run.snapshot is newest), None)
+        if rejoined is None:
+            rejoined = Run(newest, self._clock())
+            self._hold(key, rejoined)
+        # Its first page was served earlier, so the next one begins a new run.
+        rejoined.begun.add(name.resource_type)
+        return rejoined
 
     def _remember(self, key: Hashable, generation: int) -> None:
         self._memory[key] = generation

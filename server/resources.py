@@ -12,9 +12,10 @@ from server.answer import scim_answer
 from server.envelope import list_body
 from server.errors import MethodNotAllowedError, NotFoundError, NotReadyError, UnsupportedError
 from server.keys import CONFIG, FACTS, LIVE, PINS, SCANNERS
+from server.lookback import bounds_last_modified, look_back
 from server.pins import Client, ListName
 from server.query import search_request
-from snapshot.filter import And, Comparison, Filter, Or, parse_filter
+from snapshot.filter import And, Filter, Or, parse_filter
 from snapshot.scim import GROUP, USER
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 RESOURCE_TYPES = {"Users": USER, "Groups": GROUP}
 READ_METHODS = ("GET", "HEAD")
 _SEARCH = ".search"
-_LAST_MODIFIED = "meta.lastmodified"
 _RETRY_AFTER_SECONDS = 10
 
 
@@ -56,7 +56,7 @@ def newest_snapshot(request: web.Request) -> Snapshot:
     snapshot = request.app[LIVE].current
     if snapshot is None:
         raise NotReadyError(
-            "No snapshot has been published yet. The first refresh has to end first.",
+            "No snapshot is served yet: it is being opened, or the first refresh has to end first.",
             retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
     return snapshot
@@ -94,7 +94,9 @@ async def _list(request: web.Request, resource_type: str) -> web.Response:
         items = max(last - first, 0)
         resources = snapshot.resources(resource_type, route.version, first, last) if items else b""
     else:
-        ordinals = await _selected(request, run, name, tree)
+        # The pin goes by the client's own words: another look-back is no other list.
+        earlier = look_back(tree, config.server.incremental_lookback_seconds)
+        ordinals = await _selected(request, run, name, earlier)
         total = len(ordinals)
         page = ordinals[first : first + search.count]
         items = len(page)
@@ -125,4 +127,4 @@ def is_incremental(tree: Filter) -> bool:
     """Tell whether a filter only bounds meta.lastModified: such a list belongs to an import run."""
     if isinstance(tree, And | Or):
         return is_incremental(tree.left) and is_incremental(tree.right)
-    return isinstance(tree, Comparison) and str(tree.path).casefold() == _LAST_MODIFIED
+    return bounds_last_modified(tree)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import getpass
+import io
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from snapshot import control
-from snapshot.approval import approve, reject
 from snapshot.commandline import (
     EXIT_CONFIG,
     EXIT_FAILED,
@@ -19,17 +22,13 @@ from snapshot.commandline import (
     make_parser,
     read_config,
 )
+from snapshot.diff import Diff, open_pair
+from snapshot.diff_formats import FORMATS, write_diff
 from snapshot.errors import SnapshotError
+from snapshot.guard import users_with_a_row
+from snapshot.quarantine_commands import decide, list_quarantine, show_audit, show_quarantined
 from snapshot.secret import hash_secret
-from snapshot.store import (
-    QUARANTINE,
-    generation_directory,
-    list_numbers,
-    quarantine_directory,
-    read_current,
-    read_manifest,
-    writer_lock,
-)
+from snapshot.store import QUARANTINE, generation_directory, list_numbers, read_current, read_manifest
 
 if TYPE_CHECKING:
     import argparse
@@ -55,14 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status.add_argument("--json", action="store_true", help="as JSON")
     rejects = commands.add_parser("rejects", help="list the rows that could not become users, with the reason")
     quarantine = commands.add_parser(
-        "quarantine", help="list generations that the guard refused; approve or reject one"
+        "quarantine", help="list and show generations that the guard refused; approve or reject one"
     )
-    quarantine.add_argument("action", nargs="?", choices=("list", "approve", "reject"), default="list")
+    quarantine.add_argument("action", nargs="?", choices=("list", "show", "approve", "reject"), default="list")
     quarantine.add_argument("number", nargs="?", type=int, metavar="N", help="the number of the generation")
-    for command in (status, rejects, quarantine):
+    quarantine.add_argument("--json", action="store_true", help="with list and show: as JSON")
+    quarantine.add_argument(
+        "--content", metavar="HEX", help="with approve and reject: only if it begins so (8 digits or more)"
+    )
+    diff = commands.add_parser("diff", help="show who differs between two generations, and in what")
+    diff.add_argument(
+        "numbers", nargs="*", type=int, metavar="N", help="from, to (default: the one before, the one in force)"
+    )
+    diff.add_argument("--values", action="store_true", help="also the old and the new value of each attribute")
+    diff.add_argument("--format", choices=FORMATS, default="text", help="default: text")
+    audit = commands.add_parser("audit", help="show who approved and rejected what")
+    audit.add_argument("--json", action="store_true", help="as JSON lines")
+    for command in (status, rejects, quarantine, diff, audit):
         add_config_options(command)
 
     options = parser.parse_args(arguments)
+    if options.command == "quarantine":
+        _check_quarantine(quarantine, options)
+    if options.command == "diff" and len(options.numbers) > 2:  # noqa: PLR2004
+        diff.error("at most two numbers")
     if options.command == "demo":
         from snapshot.demo.run import run_demo  # noqa: PLC0415 (only this command needs it)
 
@@ -72,16 +87,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = read_config(options)
     if config is None:
         return EXIT_CONFIG
-    commands_by_name: dict[str, Callable[[Config, argparse.Namespace], int]] = {
+    return _run(config, options)
+
+
+def _check_quarantine(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End with the usage if the parts of the command do not go together."""
+    action = options.action
+    if action == "list" and options.number is not None:
+        parser.error(f"list takes no number: quarantine show {options.number}")
+    if action != "list" and options.number is None:
+        parser.error(f"Which one? python -m snapshot quarantine {action} N")
+    if options.content is not None and action in {"list", "show"}:
+        parser.error("--content belongs to approve and reject")
+    if options.json and action in {"approve", "reject"}:
+        parser.error("--json belongs to list and show")
+
+
+def _run(config: Config, options: argparse.Namespace) -> int:
+    """Run a command on the data folder; a reader that closes the pipe has seen enough."""
+    commands: dict[str, Callable[[Config, argparse.Namespace], int]] = {
         "status": _status,
         "rejects": _rejects,
         "quarantine": _quarantine,
+        "diff": _diff,
+        "audit": _audit,
     }
+    as_json = options.command == "rejects" or getattr(options, "json", False)
+    _set_encoding(for_machines=as_json or getattr(options, "format", "text") != "text")
     try:
-        return commands_by_name[options.command](config, options)
+        code = commands[options.command](config, options)
+        sys.stdout.flush()
     except SnapshotError as error:
         _error(f"{error.cause} {error.remedy}".strip())
         return EXIT_FAILED
+    except OSError as error:
+        # Windows says EINVAL of a closed pipe.
+        if not isinstance(error, BrokenPipeError) and (os.name != "nt" or error.errno != errno.EINVAL):
+            _error(f"{error.filename or 'standard output'}: {error.strerror or error}.")
+            code = EXIT_FAILED
+        else:
+            code = EXIT_OK
+        _forget_output()
+    return code
+
+
+def _set_encoding(*, for_machines: bool) -> None:
+    """Make output that no name can break: UTF-8 with the ends of lines as written, or what the terminal can show."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if for_machines and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="")
+
+
+def _forget_output() -> None:
+    """Let the flush at the end of the process write what is left nowhere: its failure would be one more message.
+
+    As the documentation of Python's signal module advises for SIGPIPE.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        standard_output = sys.stdout.fileno()
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), standard_output)
 
 
 def _hash_secret(*, from_stdin: bool) -> int:
@@ -121,9 +188,12 @@ def _status(config: Config, options: argparse.Namespace) -> int:
         users = manifest.resource_types["User"]
         _line(
             f"Generation {manifest.generation}, published {manifest.created_at}: "
-            f"{users.count:,} users, {users.active:,} active."
+            f"{users_with_a_row(manifest):,} users, {users.active:,} active."
         )
-        _line(f"Rejects: {manifest.rejects:,} (python -m snapshot rejects)")
+        if users.removed:
+            _line(f"{users.removed:,} people without a row are sent as inactive.")
+        kept = f", {manifest.kept:,} of them kept as published before" if manifest.kept else ""
+        _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects)")
     if scheduler is None:
         _line("The scheduler has never run on this folder.")
     else:
@@ -134,7 +204,9 @@ def _status(config: Config, options: argparse.Namespace) -> int:
         )
         _line(f"Scheduler (process {scheduler.pid}): {alive}; last word {scheduler.updated_at}.")
         last = scheduler.last_outcome
-        if last is not None and last.state != "published":
+        if last is not None and last.state == "unchanged":
+            _line(f"Last refresh found no change at {last.at}.")
+        elif last is not None and last.state != "published":
             _line(f"Last refresh {last.state} at {last.at}: {last.reason} {last.remedy}".rstrip())
     if waiting:
         _line(f"In quarantine: {', '.join(map(str, waiting))} (python -m snapshot quarantine)")
@@ -155,33 +227,26 @@ def _rejects(config: Config, _options: argparse.Namespace) -> int:
 
 
 def _quarantine(config: Config, options: argparse.Namespace) -> int:
-    """List, approve or reject generations that the guard refused."""
+    """List and show generations that the guard refused; approve or reject one."""
     if options.action == "list":
-        numbers = list_numbers(config.data_dir / QUARANTINE)
-        if not numbers:
-            _line("No generation is in quarantine.")
-        for number in numbers:
-            manifest = read_manifest(quarantine_directory(config.data_dir, number))
-            changes = manifest.changes
-            _line(
-                f"Generation {number}, read {manifest.created_at}: {manifest.resource_types['User'].count:,} users; "
-                f"{changes.added:,} added, {changes.changed:,} changed, "
-                f"{changes.deactivated:,} deactivated, {changes.removed:,} removed"
-            )
-            for reason in manifest.refused:
-                _line(f"  refused: {reason}")
-            _line(f"  what would change: {quarantine_directory(config.data_dir, number) / 'changes.jsonl'}")
-        return EXIT_OK
-    if options.number is None:
-        _error(f"Which one? python -m snapshot quarantine {options.action} N")
-        return EXIT_CONFIG
-    with writer_lock(config.data_dir):
-        if options.action == "approve":
-            approve(config.data_dir, options.number, poll_seconds=config.server.poll_seconds)
-            _line(f"Generation {options.number} is published.")
-        else:
-            reject(config.data_dir, options.number)
-            _line(f"Generation {options.number} is removed.")
+        list_quarantine(config, sys.stdout, as_json=options.json)
+    elif options.action == "show":
+        show_quarantined(config, options.number, sys.stdout, as_json=options.json)
+    else:
+        _line(decide(config, options.action, options.number, content=options.content))
+    return EXIT_OK
+
+
+def _diff(config: Config, options: argparse.Namespace) -> int:
+    """Print what differs between two generations."""
+    with Diff(*open_pair(config.data_dir, tuple(options.numbers))) as diff:
+        write_diff(sys.stdout, diff, options.format, values=options.values)
+    return EXIT_OK
+
+
+def _audit(config: Config, options: argparse.Namespace) -> int:
+    """Print the decisions of people."""
+    show_audit(config, sys.stdout, as_json=options.json)
     return EXIT_OK
 
 

@@ -66,9 +66,11 @@ class BodyWriter:
         self.discard()
 
     def discard(self) -> None:
-        """Close the files as they are."""
-        self._body.close()
-        self._offsets_file.close()
+        """Close the files as they are, the second one also when there is no room for the end of the first."""
+        try:
+            self._body.close()
+        finally:
+            self._offsets_file.close()
 
     def reorder(self, order: Iterable[int]) -> None:
         """Write the files anew with the resources `order` names, in that order; close them."""

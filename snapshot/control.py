@@ -1,6 +1,6 @@
 """The notes that the two processes pass each other through the data folder.
 
-requests/<id>.json   one file per asked-for refresh: the server writes it, the scheduler answers in it
+requests/<id>.json   one file per asked-for refresh or decision: the server writes it, the scheduler answers in it
 status.json          the scheduler's last word
 
 Every note is replaced in one step, so a reader sees a whole note or none.
@@ -60,7 +60,7 @@ class RefreshRequest(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the running refresh is. `phase`: connect, read, order, index, publish."""
+    """How far the running refresh is. `phase`: connect, read, order, index, publish; retry: waits to begin again."""
 
     phase: str
     rows: int = 0
@@ -71,7 +71,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class RefreshOutcome(msgspec.Struct, frozen=True):
-    """How one refresh ended. Texts are for administrators: behind the admin credential only."""
+    """How one refresh ended, in how many attempts. Texts are for administrators: behind the admin credential only."""
 
     state: Literal["published", "unchanged", "refused", "failed"]
     at: str
@@ -82,6 +82,7 @@ class RefreshOutcome(msgspec.Struct, frozen=True):
     reason: str = ""
     remedy: str = ""
     warnings: tuple[str, ...] = ()
+    attempts: int = 1
 
 
 class SchedulerStatus(msgspec.Struct, frozen=True):
@@ -96,6 +97,7 @@ class SchedulerStatus(msgspec.Struct, frozen=True):
     last_outcome: RefreshOutcome | None = None
     failures_in_a_row: int = 0
     next_run_at: str = ""
+    paused_until: str = ""
 
     def age_seconds(self) -> float:
         """Return how long ago this was written; infinity if the note does not say."""
@@ -111,20 +113,62 @@ class SchedulerStatus(msgspec.Struct, frozen=True):
         return self.phase != "stopped" and self.age_seconds() < STALE_SECONDS
 
 
+def confirmed_ms(status: SchedulerStatus | None, *, generation: int, created_ms: int) -> int:
+    """Return when the source was last known to hold what a generation holds, in ms since 1970.
+
+    That is its publication, or a later refresh that found no change. A time that lies in the future or that cannot
+    be read does not count.
+    """
+    success = status.last_success if status is not None else None
+    if success is None or success.generation != generation:
+        return created_ms
+    try:
+        at = datetime.fromisoformat(success.at)
+        at_ms = int(at.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        return created_ms
+    if at.tzinfo is None or at_ms > time.time() * 1000:
+        return created_ms
+    return max(created_ms, at_ms)
+
+
 def ask_refresh(data_dir: Path, *, asked_by: str) -> RefreshRequest:
     """Leave a request for the scheduler; one that is still queued is returned instead of a second one."""
+    return _ask(data_dir, RefreshRequest(id=secrets.token_hex(16), requested_at="", asked_by=asked_by))
+
+
+def ask_decision(
+    data_dir: Path, kind: Literal["approve", "reject"], target: int, *, content: str, asked_by: str
+) -> RefreshRequest:
+    """Leave a person's word on a generation in quarantine; the same word, still queued, is returned instead."""
+    request = RefreshRequest(
+        id=secrets.token_hex(16), requested_at="", kind=kind, target=target, content=content, asked_by=asked_by
+    )
+    return _ask(data_dir, request)
+
+
+def _ask(data_dir: Path, request: RefreshRequest) -> RefreshRequest:
     try:
         (data_dir / REQUESTS).mkdir(parents=True, exist_ok=True)
         # Two that ask at the same moment get one request.
         with writer_lock(data_dir / REQUESTS, patience_seconds=_LOCK_SECONDS):
-            queued = next((request for request in list_requests(data_dir) if request.state == "queued"), None)
+            known = list_requests(data_dir)
+            queued = next((item for item in known if item.state == "queued" and _wish(item) == _wish(request)), None)
             if queued is not None:
                 return queued
-            request = RefreshRequest(id=secrets.token_hex(16), requested_at=now_text(), asked_by=asked_by)
+            asked_at = now_text()
+            while any(item.requested_at == asked_at for item in known):
+                time.sleep(0.001)  # of two with the same time nobody could tell which one was asked first
+                asked_at = now_text()
+            request = msgspec.structs.replace(request, requested_at=asked_at)
             write_request(data_dir, request)
     except OSError as error:
         raise StoreError(f"The request cannot be written to {data_dir}: {error.strerror or error}.") from None
     return request
+
+
+def _wish(request: RefreshRequest) -> tuple[str, int | None, str]:
+    return request.kind, request.target, request.content
 
 
 def write_request(data_dir: Path, request: RefreshRequest) -> None:
@@ -158,14 +202,22 @@ def list_requests(data_dir: Path) -> list[RefreshRequest]:
 
 
 def take_requests(data_dir: Path) -> list[RefreshRequest]:
-    """Mark every queued request as running and return them: one refresh answers them all."""
-    taken = []
-    for request in list_requests(data_dir):
-        if request.state == "queued":
-            running = msgspec.structs.replace(request, state="running", started_at=now_text())
-            write_request(data_dir, running)
-            taken.append(running)
-    return taken
+    """Mark every request for a refresh as running and return them: one refresh answers them all."""
+    queued = [request for request in list_requests(data_dir) if request.state == "queued"]
+    return [begin_request(data_dir, request) for request in queued if request.kind == "refresh"]
+
+
+def list_decisions(data_dir: Path) -> list[RefreshRequest]:
+    """Return the queued decisions on generations in quarantine, in the order in which they were asked."""
+    queued = [request for request in list_requests(data_dir) if request.state == "queued"]
+    return [request for request in reversed(queued) if request.kind != "refresh"]
+
+
+def begin_request(data_dir: Path, request: RefreshRequest) -> RefreshRequest:
+    """Mark a request as running."""
+    running = msgspec.structs.replace(request, state="running", started_at=now_text())
+    write_request(data_dir, running)
+    return running
 
 
 def answer_requests(data_dir: Path, requests: Sequence[RefreshRequest], outcome: RefreshOutcome) -> None:

@@ -6,7 +6,7 @@ around them: `schemas`, `meta`, the enterprise URN and the shape of `manager`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from urllib.parse import quote
@@ -17,14 +17,16 @@ from snapshot.errors import RejectError
 from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
 
 FINGERPRINT_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The keys of `meta` as written. `meta` is the first object that has them, and inside of a text the
 # quotes are escaped: the first occurrence in a resource is always this one.
 CREATED = b'"created":"'
 LAST_MODIFIED = b'"lastModified":"'
 
 
-# (id, userName, active, URNs of the extensions, the whole as JSON): what one process sends to another.
-EncodedParts = tuple[str, str, bool, tuple[str, ...], bytes]
+# (id, userName, active, URNs of the extensions, the whole as JSON, mapped meta.created in ms): what one process sends
+# to another.
+EncodedParts = tuple[str, str, bool, tuple[str, ...], bytes, int | None]
 
 
 def encode(resource: Resource) -> EncodedParts:
@@ -36,26 +38,31 @@ def encode(resource: Resource) -> EncodedParts:
         body = orjson.dumps({**resource.core, **resource.extensions}, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
     except orjson.JSONEncodeError as error:
         raise RejectError("(row)", f"the row cannot be written as JSON ({error})") from None
-    return resource.id, resource.user_name, resource.active, tuple(resource.extensions), body
+    created = None if resource.created is None else milliseconds(resource.created)
+    return resource.id, resource.user_name, resource.active, tuple(resource.extensions), body, created
 
 
 class Encoded:
     """The bytes of one resource that both versions share, and its fingerprint (16 bytes).
 
-    `body` is the whole as JSON; `core` its part before the extensions, without brace; `tail` the rest.
+    `body` is the whole as JSON; `core` its part before the extensions, without brace; `tail` the rest. `created` is a
+    mapped meta.created in ms.
     """
 
-    __slots__ = ("active", "body", "core", "fingerprint", "id", "id_in_url", "tail", "urns", "user_name", "version")
+    __slots__ = (
+        "active", "body", "core", "created", "fingerprint", "id", "id_in_url", "tail", "urns", "user_name", "version",
+    )  # fmt: skip
 
     def __init__(self, parts: EncodedParts) -> None:
-        self.id, self.user_name, self.active, self.urns, body = parts
+        self.id, self.user_name, self.active, self.urns, body, self.created = parts
         self.body = body
         # Inside of a text the quotes are escaped, so the first such key is the extension itself.
         end = body.index(_key(self.urns[0])) if self.urns else len(body) - 1
         self.core, self.tail = body[1:end], body[end:]
         # Text, booleans, integers and our own decimal text only: these bytes do not change with the
         # version of the JSON library, so the fingerprint is stable.
-        self.fingerprint = blake2b(body, digest_size=FINGERPRINT_BYTES).digest()
+        said = body if self.created is None else body + time_text(self.created)
+        self.fingerprint = blake2b(said, digest_size=FINGERPRINT_BYTES).digest()
         self.version = self.fingerprint.hex().encode("ascii")
         text = self.id
         self.id_in_url = (text if text.isalnum() and text.isascii() else quote(text, safe="")).encode("ascii")
@@ -122,5 +129,11 @@ def _decimal(value: object) -> orjson.Fragment:
 @lru_cache(maxsize=4096)
 def time_text(milliseconds: int) -> bytes:
     """Return an instant (ms since 1970) as 24 characters of UTC text, e.g. 2026-01-02T03:04:05.678Z."""
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    # Not fromtimestamp: Windows has none before 1970.
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
     return moment.isoformat(timespec="milliseconds")[:23].encode("ascii") + b"Z"
+
+
+def milliseconds(text: str) -> int:
+    """Return an instant written as a SCIM dateTime in ms since 1970; finer digits are cut."""
+    return (datetime.fromisoformat(text) - _EPOCH) // timedelta(milliseconds=1)

@@ -81,6 +81,7 @@ class MappingError(SnapshotError):
 
     def __init__(self, problems: Sequence[ConfigProblem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
+        self.remedy = "Correct the mapping, or the columns of the source: python scheduler.py --check compares them."
         self.problems = tuple(problems)
 
 

@@ -12,32 +12,84 @@ from typing import TYPE_CHECKING
 from snapshot.scim import USER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from snapshot.config import Guard
     from snapshot.store import Manifest
 
 
-def reasons_to_refuse(guard: Guard, new: Manifest, previous: Manifest | None) -> list[str]:
-    """Return why `new` may not replace `previous` without a person's word; empty if it may."""
+def reasons_to_refuse(guard: Guard, new: Manifest, previous: Manifest | None, *, lost: bool = False) -> list[str]:
+    """Return why `new` may not replace `previous` without a person's word; empty if it may.
+
+    `lost`: something was published before, but nothing of it can be read, so there is nothing to compare with.
+    The very first generation is only refused if it is empty.
+    """
     if not guard.enabled:
         return []
-    reasons = []
-    users = new.resource_types[USER].count
-    if users == 0 and not guard.allow_empty:
-        reasons.append("the source gave no user at all (guard.allow_empty)")
-    rejected_limit = max(new.rows * guard.max_rejected_percent / 100, guard.always_allowed_rejected)
-    if new.rejects > rejected_limit:
-        reasons.append(
-            f"{new.rejects} of {new.rows} rows are rejects, at most {int(rejected_limit)} are allowed "
-            "(guard.max_rejected_percent)"
-        )
+    reasons = list(_empty(guard, new))
+    if lost:
+        reasons.append("no generation that was published before can be read, so there is nothing to compare with")
+    if previous is not None or lost:
+        reasons.extend(_rejected(guard, new, previous))
     if previous is not None:
-        before = previous.resource_types[USER].count
-        lost = new.changes.removed + new.changes.deactivated
-        allowed = max(before * guard.max_removed_percent / 100, guard.always_allowed_removed)
-        if lost > min(allowed, guard.max_removed):
-            reasons.append(
-                f"{new.changes.removed} of {before} users are gone and {new.changes.deactivated} became inactive, "
-                f"at most {int(min(allowed, guard.max_removed))} are allowed "
-                "(guard.max_removed_percent, guard.max_removed)"
-            )
+        reasons.extend(_removed(guard, new, previous))
+        reasons.extend(_emptied(guard, new, previous))
+        reasons.extend(_changed(guard, new, previous))
     return reasons
+
+
+def users_with_a_row(manifest: Manifest) -> int:
+    """Return how many users a generation holds without those who are only sent as removed."""
+    users = manifest.resource_types[USER]
+    return users.count - users.removed
+
+
+def _empty(guard: Guard, new: Manifest) -> Iterator[str]:
+    if users_with_a_row(new) - new.kept == 0 and not guard.allow_empty:
+        yield "the source gave no user at all (guard.allow_empty)"
+
+
+def _rejected(guard: Guard, new: Manifest, previous: Manifest | None) -> Iterator[str]:
+    """As many as were published before are nothing new: a person has seen them, or the first generation had them."""
+    allowed = max(new.rows * guard.max_rejected_percent / 100, guard.always_allowed_rejected)
+    allowed = max(allowed, previous.rejects if previous else 0)
+    if new.rejects > allowed:
+        yield (
+            f"{new.rejects} of {new.rows} rows are rejects, at most {int(allowed)} are allowed "
+            "(guard.max_rejected_percent, guard.always_allowed_rejected)"
+        )
+
+
+def _removed(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
+    before, changes = users_with_a_row(previous), new.changes
+    allowed = max(before * guard.max_removed_percent / 100, guard.always_allowed_removed)
+    allowed = min(allowed, guard.max_removed)
+    if changes.removed + changes.deactivated > allowed:
+        yield (
+            f"{changes.removed} of {before} users are gone and {changes.deactivated} became inactive, "
+            f"at most {int(allowed)} are allowed (guard.max_removed_percent, guard.max_removed)"
+        )
+
+
+def _emptied(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
+    watched_from = users_with_a_row(previous) * guard.filled_percent / 100
+    for path, facts in sorted(new.emptied.items()):
+        allowed = max(facts.filled * guard.max_emptied_percent / 100, guard.always_allowed_emptied)
+        if facts.filled >= watched_from and facts.emptied > allowed:
+            yield (
+                f"{path} was filled for {facts.filled} users and is now empty for {facts.emptied} of them, "
+                f"at most {int(allowed)} are allowed (guard.max_emptied_percent)"
+            )
+
+
+def _changed(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
+    """Only a changed configuration is suspected here: a source may change everybody for good reasons."""
+    if new.config_digest == previous.config_digest:
+        return
+    before = users_with_a_row(previous)
+    changed = new.changes.changed + new.changes.deactivated
+    if changed > before * guard.max_changed_percent / 100:
+        yield (
+            f"query, mapping, policy or public URL have changed, and {changed} of {before} users with them, "
+            f"at most {guard.max_changed_percent:g} % are allowed (guard.max_changed_percent)"
+        )

@@ -6,19 +6,21 @@ committed before an import but published after it would else be lost for ever.
 
 from __future__ import annotations
 
-import sqlite3
+import contextlib
 import time
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from snapshot.errors import CorruptGenerationError
-from snapshot.index import NAME as INDEX_NAME
+from snapshot.errors import StoreError
 from snapshot.scim import USER
+from snapshot.store import GENERATIONS, generation_directory, list_numbers, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from snapshot.reader import Snapshot
+    from snapshot.index import Known
+    from snapshot.previous import Previous
 
 # How far ahead the sequential walk may skip (removed users) before a look-up by id is cheaper.
 _MAX_SKIPPED = 64
@@ -26,19 +28,21 @@ _MAX_SKIPPED = 64
 # A slow disk and a slow processor; twice, for the writer and the server.
 _CHECKED_BYTES_PER_SECOND = 100e6
 
-ADDED, CHANGED, DEACTIVATED, REMOVED = "added", "changed", "deactivated", "removed"
 
+def publication_ms(data_dir: Path) -> int:
+    """Return the time of the generation to be published, in ms since 1970: now, but later than each before.
 
-def publication_ms(previous: Snapshot | None) -> int:
-    """Return the time of the generation to be published, in ms since 1970: now, but later than the one before.
-
-    Times grow over generations even when the clock of the machine steps back.
+    Times grow over generations even when the clock of the machine steps back, or the newest one is damaged.
     """
     now = time.time_ns() // 1_000_000
-    return now if previous is None else max(now, previous.manifest.created_ms + 1)
+    known = [now - 1]
+    for number in list_numbers(data_dir / GENERATIONS):
+        with contextlib.suppress(StoreError):
+            known.append(read_manifest(generation_directory(data_dir, number)).created_ms)
+    return max(known) + 1
 
 
-def stamp_ms(previous: Snapshot, *, body_bytes: int, poll_seconds: float) -> int:
+def stamp_ms(data_dir: Path, *, body_bytes: int, poll_seconds: float) -> int:
     """Return the time to stamp on new and changed users: when the last import that misses them can have begun.
 
     Between the stamp and the moment when the server serves the generation lie checksums, the publish, a
@@ -47,21 +51,32 @@ def stamp_ms(previous: Snapshot, *, body_bytes: int, poll_seconds: float) -> int
     right after the swap may get these users a second time, which is harmless.
     """
     ahead_seconds = 2 * poll_seconds + 2 * body_bytes / _CHECKED_BYTES_PER_SECOND
-    return publication_ms(previous) + int(ahead_seconds * 1000)
+    return publication_ms(data_dir) + int(ahead_seconds * 1000)
+
+
+class Seen(IntEnum):
+    """What this refresh has seen of a user of the generation before."""
+
+    NOTHING = 0
+    REJECT = 1
+    ROW = 2
 
 
 class History:
-    """Answers, user by user, what the generation before knew.
+    """Answers, user by user, what the generation before knew, and remembers who has been asked for.
 
     Users mostly come in the same order as last time, so the answer is usually the next row of a
     sequential walk; only otherwise is it looked up by id.
     """
 
-    def __init__(self, previous: Snapshot | None, moment_ms: int) -> None:
+    def __init__(self, previous: Previous | None, moment_ms: int) -> None:
         self._index = previous.index if previous else None
         self._moment_ms = moment_ms
-        self._walk: Iterator[tuple[int, str, bytes, int, int, int]] = iter(())
-        self._next: tuple[int, str, bytes, int, int, int] | None = None
+        self._is_stale = previous is not None and previous.is_stale
+        self._walk: Iterator[Known] = iter(())
+        self._next: Known | None = None
+        # One byte a user of the generation before, by ordinal.
+        self._seen = bytearray(previous.count(USER) if previous else 0)
         if self._index is not None:
             self._walk = self._index.every()
             self._advance()
@@ -74,51 +89,32 @@ class History:
         known = self._known(resource_id) if self._index is not None else None
         if known is None:
             return self._moment_ms, self._moment_ms
-        old_fingerprint, created, modified, _ = known
-        return created, modified if old_fingerprint == fingerprint else self._moment_ms
+        ordinal, _, old_fingerprint, created, modified, _, removed = known
+        self._seen[ordinal] = Seen.ROW
+        # Somebody who had no row and has one again is told of, whatever the content.
+        same = old_fingerprint == fingerprint and removed is None and not self._is_stale
+        return created, modified if same else self._moment_ms
 
-    def _known(self, resource_id: str) -> tuple[bytes, int, int, int] | None:
+    def note_reject(self, resource_id: str, *, lost_row: bool = False) -> None:
+        """Note that a row of this user was rejected; `lost_row`: after `times` had been asked for it."""
+        known = self._index.known(resource_id) if self._index is not None else None
+        if known is not None and (lost_row or self._seen[known[0]] == Seen.NOTHING):
+            self._seen[known[0]] = Seen.REJECT
+
+    def rowless(self) -> Iterator[tuple[int, Seen]]:
+        """Yield (ordinal, NOTHING or REJECT) of each user of the generation before that no accepted row stands for."""
+        for ordinal, seen in enumerate(self._seen):
+            if seen != Seen.ROW:
+                yield ordinal, Seen(seen)
+
+    def _known(self, resource_id: str) -> Known | None:
         ahead = self._next
         if ahead is not None and ahead[1] == resource_id:
             self._advance()
-            return ahead[2:]
+            return ahead
         assert self._index is not None  # noqa: S101 (for the type checker; times() checked it)
         found = self._index.known(resource_id)
-        if found is None:
-            return None
-        if ahead is not None and 0 < found[0] - ahead[0] <= _MAX_SKIPPED:
+        if found is not None and ahead is not None and 0 < found[0] - ahead[0] <= _MAX_SKIPPED:
             for _ in range(found[0] - ahead[0] + 1):
                 self._advance()
-        return found[1:]
-
-
-_NEW_OR_CHANGED = """
-    SELECT n.id,
-        CASE WHEN o.id IS NULL THEN 'added' WHEN o.active AND NOT n.active THEN 'deactivated' ELSE 'changed' END
-    FROM new.User AS n LEFT JOIN main.User AS o ON o.id = n.id WHERE n.last_modified = ?
-    ORDER BY n.ordinal
-"""
-_REMOVED = """
-    SELECT id FROM main.User AS o WHERE NOT EXISTS (SELECT 1 FROM new.User WHERE id = o.id) ORDER BY ordinal
-"""
-
-
-def changes(previous: Snapshot, new_index: Path, moment_ms: int) -> Iterator[tuple[str, str]]:
-    """Yield (id, added | changed | deactivated | removed) of a finished index against the generation before."""
-    uri = f"{(previous.directory / INDEX_NAME).absolute().as_uri()}?mode=ro&immutable=1"
-    try:
-        db = sqlite3.connect(uri, uri=True)
-        try:
-            db.execute("ATTACH DATABASE ? AS new", (str(new_index),))
-            added = 0
-            for resource_id, change in db.execute(_NEW_OR_CHANGED, (moment_ms,)):
-                added += change == ADDED
-                yield resource_id, change
-            (total,) = db.execute("SELECT COUNT(*) FROM new.User").fetchone()
-            if total - added < previous.count(USER):
-                for (resource_id,) in db.execute(_REMOVED):
-                    yield resource_id, REMOVED
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise CorruptGenerationError(previous.directory, f"SQLite says: {error}") from None
+        return found

@@ -44,7 +44,9 @@ NAME = "index.sqlite"
 # Attributes that clients look users up by; every other attribute is filtered by a scan.
 _INDEXED = frozenset({"userName", "externalId", f"{ENTERPRISE_2_0}:employeeNumber"})
 # The columns that every index has, mapped or not.
-_FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified", "active", "user_name")
+_FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified", "removed", "active", "user_name")
+# (ordinal, id, fingerprint, created ms, last_modified ms, active, removed ms or None)
+Known = tuple[int, str, bytes, int, int, int, int | None]
 _BATCH = 2_000
 _CACHE_KIB = 32_768
 _MICROSECONDS = 1_000
@@ -111,8 +113,10 @@ class IndexWriter:
         for table, columns in self._plurals.items():
             self._db.execute(f"CREATE TABLE {table}(ordinal INTEGER, {', '.join(columns)})")
 
-    def add(self, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int) -> None:
-        """Add one resource."""
+    def add(
+        self, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int, removed_ms: int | None = None
+    ) -> None:
+        """Add one resource; `removed_ms` says since when it has no row any more."""
         whole = loads(encoded.body)
         self._rows.append(
             (
@@ -121,6 +125,7 @@ class IndexWriter:
                 encoded.fingerprint,
                 created_ms,
                 modified_ms,
+                removed_ms,
                 encoded.active,
                 encoded.user_name.casefold(),
                 *[getter(whole) for getter in self._getters],
@@ -161,8 +166,14 @@ class IndexWriter:
         for table in (USER, *self._plurals):
             self._db.executemany(f"DELETE FROM {table} WHERE ordinal = ?", [(ordinal,) for ordinal in ordinals])
 
-    def reorder(self) -> Iterator[int]:
-        """Give ordinals anew in id order; yield the old ordinals in the new order."""
+    def has_user_name(self, user_name: str) -> bool:
+        """Tell whether a resource has this userName, compared without case. Only after `duplicates("user_name")`."""
+        query = f"SELECT 1 FROM {USER} WHERE user_name = ?"
+        return self._db.execute(query, (user_name.casefold(),)).fetchone() is not None
+
+    def reorder(self, rowless_from: int) -> Iterator[int]:
+        """Give ordinals anew, in id order, those from `rowless_from` on last; yield the old ones in the new order."""
+        self._flush()
         columns = ", ".join(self._columns[1:])
         # The first row has ordinal -1, so that SQLite numbers the next ones from 0.
         self._db.execute(
@@ -170,7 +181,9 @@ class IndexWriter:
         )
         self._db.execute("INSERT INTO ordered(ordinal) VALUES (-1)")
         self._db.execute(
-            f"INSERT INTO ordered(old, {columns}) SELECT ordinal, {columns} FROM {USER} ORDER BY length(id), id"
+            f"INSERT INTO ordered(old, {columns}) SELECT ordinal, {columns} FROM {USER} "
+            "ORDER BY ordinal >= ?, length(id), id",
+            (rowless_from,),
         )
         self._db.execute("DELETE FROM ordered WHERE ordinal = -1")
         self._db.execute("CREATE INDEX ordered_old ON ordered(old)")
@@ -188,11 +201,12 @@ class IndexWriter:
         self._db.execute("ALTER TABLE ordered DROP COLUMN old")
         self._db.execute(f"ALTER TABLE ordered RENAME TO {USER}")
 
-    def count(self) -> tuple[int, int]:
-        """Return (resources, of them active)."""
+    def count(self) -> tuple[int, int, int]:
+        """Return (resources, of them active, of them removed)."""
         self._flush()
-        total, active = self._db.execute(f"SELECT COUNT(*), COALESCE(SUM(active), 0) FROM {USER}").fetchone()
-        return total, active
+        counts = f"SELECT COUNT(*), COALESCE(SUM(active), 0), COUNT(removed) FROM {USER}"
+        total, active, removed = self._db.execute(counts).fetchone()
+        return total, active, removed
 
     def finish(self) -> None:
         """Build the B-trees and close the file."""
@@ -312,13 +326,17 @@ class Index:
     """The read side: look-ups in one finished index, which is never written again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+        self.uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         try:
             # immutable: no locks, no journal; the file of a generation never changes. Scans have a connection
             # of their own: SQLite serves one thread at a time, and a look-up must not wait for a scan.
-            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-            self._db = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            self._scans = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._db = sqlite3.connect(self.uri, uri=True, check_same_thread=False)
+            self._scans = sqlite3.connect(self.uri, uri=True, check_same_thread=False)
+            columns = {row[1] for row in self._db.execute(f"PRAGMA table_info({USER})")}
+            self.has_removed = "removed" in columns  # format 1 had no removed resources
+            removed = "removed" if self.has_removed else "NULL"
+            self._known = f"ordinal, id, fingerprint, created, last_modified, active, {removed}"
             self.attributes = {
                 row[0].casefold(): IndexedAttribute(row[0], row[1], row[2], row[3], bool(row[4]))
                 for row in self._db.execute("SELECT path, tbl, col, kind, indexed FROM attribute")
@@ -333,22 +351,24 @@ class Index:
         except UnicodeEncodeError:
             return None
         except sqlite3.Error as error:
-            raise CorruptGenerationError(self._path, f"SQLite says: {error}") from None
+            raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
         return row[0] if row else None
 
-    def known(self, resource_id: str) -> tuple[int, bytes, int, int, int] | None:
-        """Return (ordinal, fingerprint, created ms, last_modified ms, active) of a resource."""
-        row: tuple[int, bytes, int, int, int] | None = self._db.execute(
-            f"SELECT ordinal, fingerprint, created, last_modified, active FROM {USER} WHERE id = ?",
-            (resource_id,),
-        ).fetchone()
+    def known(self, resource_id: str) -> Known | None:
+        """Return what is known of one resource."""
+        query = f"SELECT {self._known} FROM {USER} WHERE id = ?"
+        row: Known | None = self._db.execute(query, (resource_id,)).fetchone()
         return row
 
-    def every(self) -> Iterator[tuple[int, str, bytes, int, int, int]]:
-        """Yield (ordinal, id, fingerprint, created ms, last_modified ms, active) in order."""
-        return self._db.execute(
-            f"SELECT ordinal, id, fingerprint, created, last_modified, active FROM {USER} ORDER BY ordinal"
-        )
+    def known_at(self, ordinal: int) -> Known:
+        """Return what is known of the resource with this ordinal."""
+        query = f"SELECT {self._known} FROM {USER} WHERE ordinal = ?"
+        row: Known = self._db.execute(query, (ordinal,)).fetchone()
+        return row
+
+    def every(self) -> Iterator[Known]:
+        """Yield what is known of every resource, in order."""
+        return self._db.execute(f"SELECT {self._known} FROM {USER} ORDER BY ordinal")
 
     def select(self, tree: Filter) -> array[int]:
         """Return the ascending ordinals of the users that a filter selects; FilterError if it is not supported."""
@@ -360,7 +380,7 @@ class Index:
         except UnicodeEncodeError:
             return array("Q")
         except sqlite3.Error as error:
-            raise CorruptGenerationError(self._path, f"SQLite says: {error}") from None
+            raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
 
     def is_quick(self, tree: Filter) -> bool:
         """Tell whether B-tree look-ups answer the filter, in microseconds."""

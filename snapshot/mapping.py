@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from snapshot.canonical import core_place, extension_place, inner_place
 from snapshot.convert import is_plain_text, make_converter, to_text
 from snapshot.errors import ConfigProblem, MappingError, RejectError
 from snapshot.rules import Mapping, Plural, PluralItem, Rule, Target, template_parts
-from snapshot.schema import BINARY, DATE_TIME, DECIMAL, EXTERNAL_ID, STRING, USER_ATTRIBUTES
+from snapshot.schema import BINARY, DATE_TIME, DECIMAL, STRING
 from snapshot.scim import Resource
 from snapshot.strict import nearest, shown
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Row = Sequence[Any]
     Getter = Callable[[Row], Any]
 
-_ORDER = {attribute.name: place for place, attribute in enumerate((EXTERNAL_ID, *USER_ATTRIBUTES))}
 NULL_ID = "the id is NULL or blank"
 
 
@@ -33,8 +33,9 @@ class CompiledMapping:
         self._id = compiler.getter(mapping.id, required=True)
         singles = sorted(
             (target for target in mapping.singles if not target.path.urn),
-            key=lambda target: _ORDER[target.path.name],
+            key=lambda target: core_place(target.path.name, target.path.sub),
         )
+        self._created = None if mapping.created is None else compiler.getter(mapping.created)
         self._user_name: Getter = compiler.nothing
         self._active: Getter | None = None
         members: dict[str, list[tuple[str, Getter]]] = {}
@@ -51,11 +52,12 @@ class CompiledMapping:
             (name, inner[0][1] if inner[0][0] == "" else _complex(inner)) for name, inner in members.items()
         ]
         steps += [(plural.attribute.name, compiler.plural(plural)) for plural in mapping.plurals]
-        steps.sort(key=lambda step: _ORDER[step[0]])
-        before = _ORDER["userName"]
-        self._head = tuple(step for step in steps if _ORDER[step[0]] < before)
-        self._tail = tuple(step for step in steps if _ORDER[step[0]] > before)
-        self._extensions = tuple((urn, _complex(compiler.extension(mapping, urn))) for urn in mapping.extension_urns)
+        steps.sort(key=lambda step: core_place(step[0]))
+        before = core_place("userName")
+        self._head = tuple(step for step in steps if core_place(step[0]) < before)
+        self._tail = tuple(step for step in steps if core_place(step[0]) > before)
+        urns = sorted(mapping.extension_urns, key=extension_place)
+        self._extensions = tuple((urn, _complex(compiler.extension(mapping, urn))) for urn in urns)
         self.warnings = tuple(compiler.warnings)
         if compiler.problems:
             raise MappingError(compiler.problems)
@@ -80,7 +82,8 @@ class CompiledMapping:
         for urn, getter in self._extensions:
             if (value := getter(row)) is not None:
                 extensions[urn] = value
-        return Resource(resource_id, user_name, active, core, extensions)
+        created = None if self._created is None else self._created(row)
+        return Resource(resource_id, user_name, active, core, extensions, created)
 
     def identify(self, row: Row) -> str:
         """Return the id of a row for the rejects report; empty if even that cannot be made."""
@@ -276,8 +279,7 @@ class _Compiler:
                 f"{target.path.name}.{target.path.sub}" if target.path.sub else target.path.name,
                 self.getter(target),
             )
-            # The manager's id before the name: SCIM 1.1 renames the first key (encode.py).
-            for target in sorted(mapping.singles, key=lambda target: target.path.sub == "displayName")
+            for target in sorted(mapping.singles, key=lambda target: inner_place(target.path.name, target.path.sub))
             if target.path.urn == urn
         ]
 

@@ -32,6 +32,8 @@ class ProgressLine:
 
 def progress_text(progress: Progress) -> str:
     """Return e.g. 'read: 120,000 of 1,000,000 rows, 48,000 rows/s, about 18 s left'."""
+    if progress.phase == "retry":
+        return f"retry: begins again in {progress.seconds_left or 0:,.0f} s"
     text = f"{progress.phase}: {progress.rows:,}"
     text += f" of {progress.expected_rows:,} rows" if progress.expected_rows is not None else " rows"
     if progress.rows_per_second:
@@ -43,13 +45,28 @@ def progress_text(progress: Progress) -> str:
 
 def summary(outcome: RefreshOutcome) -> str:
     """Return how a refresh ended, in one line."""
-    if outcome.state != "published":
-        what = "refused" if outcome.state == "refused" else "failed"
-        return f"Refresh {what}: {outcome.reason} {outcome.remedy}".strip()
-    counts = outcome.counts
+    if outcome.state == "published":
+        counts = outcome.counts
+        expired = f", {counts['expired']:,} no longer sent" if counts.get("expired") else ""
+        return (
+            f"Published generation {outcome.generation}: {_people(counts)}; {counts['added']:,} added, "
+            f"{counts['changed']:,} changed, {counts['deactivated']:,} deactivated, "
+            f"{counts['removed']:,} removed{expired}; {outcome.seconds:.1f} s."
+        )
+    if outcome.state == "unchanged":
+        return (
+            f"No change: generation {outcome.generation} goes on being served: {_people(outcome.counts)}; "
+            f"{outcome.seconds:.1f} s."
+        )
+    what = "refused" if outcome.state == "refused" else "failed"
+    return f"Refresh {what}: {outcome.reason} {outcome.remedy}".strip()
+
+
+def _people(counts: dict[str, int]) -> str:
+    """Return whom a generation holds, and from how many rows."""
+    removed = f", {counts['tombstones']:,} removed and sent as inactive" if counts.get("tombstones") else ""
+    kept = f" ({counts['kept']:,} kept as published before)" if counts.get("kept") else ""
     return (
-        f"Published generation {outcome.generation}: {counts['users']:,} users ({counts['active']:,} active) "
-        f"from {counts['rows']:,} rows, {counts['rejects']:,} rejects; {counts['added']:,} added, "
-        f"{counts['changed']:,} changed, {counts['deactivated']:,} deactivated, {counts['removed']:,} removed; "
-        f"{outcome.seconds:.1f} s."
+        f"{counts['users']:,} users ({counts['active']:,} active{removed}) "
+        f"from {counts['rows']:,} rows, {counts['rejects']:,} rejects{kept}"
     )

@@ -24,7 +24,6 @@ from snapshot.store import (
     list_numbers,
     read_current,
     read_manifest,
-    readable_current,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def offsets_name(resource_type: str, version: ScimVersion) -> str:
     return f"{resource_type}.{version}.offsets"
 
 
-class _Bodies:
+class Bodies:
     """The encoded resources of one type in one version: comma-joined bytes and where each begins."""
 
     def __init__(self, directory: Path, resource_type: str, version: ScimVersion, count: int) -> None:
@@ -66,7 +65,13 @@ class _Bodies:
         else:
             self.offsets = raw.cast("Q")
 
+    @property
+    def end(self) -> int:
+        """Where the last resource ends, which is the size of the file of bodies."""
+        return max(self.offsets[-1] - _COMMA, 0)
+
     def slice(self, first: int, last: int) -> memoryview:
+        """Return the resources [first, last), comma-joined."""
         if last <= first:
             return _NO_BYTES
         return self.bytes[self.offsets[first] : self.offsets[last] - _COMMA]
@@ -80,7 +85,7 @@ class Snapshot:
         self.manifest = manifest
         self.directory = directory
         users = self.count(USER)
-        self._bodies = {version: _Bodies(directory, USER, version, users) for version in ScimVersion}
+        self._bodies = {version: Bodies(directory, USER, version, users) for version in ScimVersion}
         self.index = Index(directory / INDEX_NAME)
 
     def count(self, resource_type: str) -> int:
@@ -134,38 +139,28 @@ def open_snapshot(data_dir: Path) -> Snapshot:
     raise error or NoSnapshotError(data_dir)
 
 
-def open_generation(directory: Path, *, only_index: bool = False) -> Snapshot:
-    """Open one generation whose files have the size and the checksum that the manifest says.
-
-    `only_index` spares the checksums of all files but the index, for who reads nothing else.
-    """
+def open_generation(directory: Path) -> Snapshot:
+    """Open one generation whose files have the size and the checksum that the manifest says."""
     manifest = read_manifest(directory)
-    for name, facts in manifest.files.items():
-        path = directory / name
-        verify = name == INDEX_NAME or not only_index
-        try:
-            size = path.stat().st_size
-            if size != facts.bytes:
-                raise CorruptGenerationError(path, f"it has {size} bytes, the manifest says {facts.bytes}")
-            if verify and _checksum(path) != facts.sha256:
-                raise CorruptGenerationError(path, "its checksum is not the one in the manifest")
-        except OSError as error:
-            raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
+    for name in manifest.files:
+        check_file(directory, manifest, name)
     return Snapshot(directory, manifest)
 
 
-def previous_snapshot(data_dir: Path) -> Snapshot | None:
-    """Open what a new generation is compared with, its index checked; None at the start.
-
-    That is the newest generation, also without CURRENT, or the newest good one before it if that is damaged.
-    """
-    number = readable_current(data_dir)
-    if number is None:
-        return None
+def check_file(directory: Path, manifest: Manifest, name: str) -> None:
+    """Compare size and checksum of a file with the manifest; CorruptGenerationError names the file."""
+    path = directory / name
+    facts = manifest.files.get(name)
+    if facts is None:
+        raise CorruptGenerationError(path, "the manifest does not know it")
     try:
-        return open_generation(generation_directory(data_dir, number), only_index=True)
-    except StoreError:
-        return open_previous_good(data_dir, number)
+        size = path.stat().st_size
+        if size != facts.bytes:
+            raise CorruptGenerationError(path, f"it has {size} bytes, the manifest says {facts.bytes}")
+        if _checksum(path) != facts.sha256:
+            raise CorruptGenerationError(path, "its checksum is not the one in the manifest")
+    except OSError as error:
+        raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
 
 
 def open_previous_good(data_dir: Path, before: int) -> Snapshot | None:
@@ -198,8 +193,10 @@ def _checksum(path: Path) -> str:
 
 __all__ = [
     "MANIFEST",
+    "Bodies",
     "Snapshot",
     "body_name",
+    "check_file",
     "offsets_name",
     "open_generation",
     "open_previous_good",

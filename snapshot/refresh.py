@@ -10,36 +10,48 @@ import contextlib
 import sqlite3
 import time
 from array import array
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
 from snapshot.bodies import BodyWriter
+from snapshot.changes import NAME as CHANGES
+from snapshot.changes import Change, Comparison
 from snapshot.config import config_digest
 from snapshot.control import Progress
+from snapshot.decode import user_name_of
 from snapshot.encode import Encoded, time_text
 from snapshot.errors import PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
-from snapshot.history import History, changes, publication_ms, stamp_ms
+from snapshot.history import History, publication_ms, stamp_ms
 from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import IndexWriter
 from snapshot.mapping import NULL_ID
-from snapshot.reader import Snapshot, body_name, offsets_name, previous_snapshot
+from snapshot.previous import Previous, open_previous
+from snapshot.quarantine import content_digest, same_in_quarantine
+from snapshot.reader import Bodies, body_name, offsets_name, open_generation
 from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
 from snapshot.stamp import STAMPED_FILES, stamp_generation
 from snapshot.store import (
     ChangeFacts,
+    EmptiedFacts,
     Manifest,
     Staging,
     TypeFacts,
+    generation_directory,
     prune,
     prune_quarantine,
+    read_current,
+    readable_current,
     stage,
     writer_lock,
 )
+from snapshot.tombstones import Tombstones
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,35 +61,78 @@ if TYPE_CHECKING:
     Report = Callable[[Progress], None]
 
 REJECTS = "rejects.jsonl"
-CHANGES = "changes.jsonl"
 _REPORT_SECONDS = 0.5
+_DIGEST_BYTES = 16
+_DIGEST_MODULUS = 1 << (8 * _DIGEST_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """How a refresh ended well: the manifest of the generation in force, and whether this refresh published it."""
+
+    manifest: Manifest
+    published: bool
 
 
 def run_refresh(config: Config, *, report: Report | None = None) -> Manifest:
-    """Read, publish and prune; return the manifest of the generation published.
+    """Refresh; return the manifest of the generation in force, which may be the one before if nothing changed."""
+    return refresh(config, report=report).manifest
+
+
+def refresh(config: Config, *, report: Report | None = None) -> Refreshed:
+    """Read, publish and prune; nothing is published if nothing changed.
 
     Raises SourceError, MappingError or StoreError when nothing could be published, and
     PublishRefusedError when the guard put the generation into quarantine.
     """
     with writer_lock(config.data_dir), stage(config.data_dir) as staging:
-        previous = previous_snapshot(config.data_dir)
-        refresh = _Refresh(config, staging, previous, report or (lambda _progress: None))
-        try:
-            manifest = refresh.run()
-        except sqlite3.Error as error:
-            # The source's own errors are SourceErrors by now: this is the index, and mostly a full disk.
-            raise StoreError(
-                f"{staging.directory / INDEX_NAME}: {error}.", remedy=f"Check that {config.data_dir} has room."
-            ) from error
-        finally:
-            refresh.discard()
+        with open_previous(config) as previous:
+            work = _Refresh(config, staging, previous, report or (lambda _progress: None))
+            try:
+                manifest = work.run()
+            except sqlite3.Error as error:
+                # The source's own errors are SourceErrors by now: this is the index, and mostly a full disk.
+                raise StoreError(
+                    f"{staging.directory / INDEX_NAME}: {error}.", remedy=f"Check that {config.data_dir} has room."
+                ) from error
+            finally:
+                work.discard()
+        if previous is not None and _is_unchanged(config, manifest, previous.manifest):
+            return Refreshed(previous.manifest, published=False)
         if manifest.refused:
-            staging.quarantine(manifest)
-            prune_quarantine(config.data_dir, config.store.keep_generations)
-            raise PublishRefusedError(manifest.generation, manifest.refused)
-        staging.publish(manifest)
+            raise PublishRefusedError(_put_aside(config, staging, manifest), manifest.refused)
+        manifest = staging.publish(manifest)
         prune(config.data_dir, config.store.keep_generations)
-        return manifest
+        return Refreshed(manifest, published=True)
+
+
+def _is_unchanged(config: Config, new: Manifest, previous: Manifest) -> bool:
+    """Tell whether the generation in force says the same, and is whole: a damaged one is always replaced."""
+    if (
+        new.changes != ChangeFacts()
+        or new.config_digest != previous.config_digest
+        or new.rejects_digest != previous.rejects_digest
+        or new.format_version != previous.format_version
+    ):
+        return False
+    try:
+        if read_current(config.data_dir) != previous.generation:
+            return False
+        open_generation(generation_directory(config.data_dir, previous.generation))
+    except StoreError:
+        return False
+    return True
+
+
+def _put_aside(config: Config, staging: Staging, manifest: Manifest) -> int:
+    """Put a refused generation into quarantine and return its number; one that waits with the same content stays."""
+    manifest = msgspec.structs.replace(manifest, content=content_digest(staging.directory, manifest))
+    waiting = same_in_quarantine(config.data_dir, manifest)
+    if waiting is not None:
+        return waiting
+    staging.quarantine(manifest)
+    prune_quarantine(config.data_dir, config.store.keep_generations)
+    return manifest.generation
 
 
 def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -91,13 +146,15 @@ def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]
 class _Refresh:
     """The state of one refresh: open files, counters, phases."""
 
-    def __init__(self, config: Config, staging: Staging, previous: Snapshot | None, report: Report) -> None:
+    def __init__(self, config: Config, staging: Staging, previous: Previous | None, report: Report) -> None:
         self._config = config
         self._staging = staging
         self._previous = previous
         self._report = report
         self._directory = staging.directory
-        self._marker_ms = publication_ms(previous)
+        self._marker_ms = publication_ms(config.data_dir)
+        # A generation that was published before may be lost for us and still be served.
+        self._is_first = previous is None and readable_current(config.data_dir) is None
         self._history = History(previous, self._marker_ms)
         self._index = IndexWriter(self._directory / INDEX_NAME, config.mapping)
         self._bodies = [
@@ -113,7 +170,17 @@ class _Refresh:
         self._reject_reasons: dict[str, int] = {}
         self._rejected = 0
         self._rows = 0
+        self._written = 0
+        self._rowless_from = 0
         self._kept = 0
+        self._omitted = 0
+        self._rejects_sum = 0
+        self._warnings: list[str] = []
+        if previous is not None and previous.is_stale:
+            self._warnings.append(
+                f"the newest generation cannot be read; compared with generation {previous.generation}, "
+                "everybody gets a new lastModified"
+            )
         self._sorted = True
         self._last_key = (0, "")
         self._seconds: dict[str, float] = {}
@@ -126,10 +193,10 @@ class _Refresh:
         self._order()
         self._tell("index")
         with self._phase("index"):
-            users, active = self._index.count()
+            users, active, removed = self._index.count()
             self._index.finish()
         with self._phase("changes"):
-            facts = self._write_changes(users)
+            facts, emptied = self._compare(users)
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
@@ -146,18 +213,23 @@ class _Refresh:
             created_at=time_text(moment_ms).decode("ascii"),
             created_ms=moment_ms,
             config_digest=config_digest(self._config),
-            resource_types={USER: TypeFacts(count=users, active=active)},
+            resource_types={USER: TypeFacts(count=users, active=active, removed=removed)},
             rows=self._rows,
             rejects=self._rejected,
             reject_reasons=self._reject_reasons,
+            rejects_digest=f"{self._rejects_sum:032x}",
+            kept=self._kept,
+            omitted=self._omitted,
             changes=facts,
+            emptied=emptied,
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
             files=self._staging.files,
             previous=previous.generation if previous else None,
-            warnings=tuple(opened.warnings),
+            warnings=(*opened.warnings, *self._warnings),
             isolation=opened.isolation,
         )
-        reasons = reasons_to_refuse(self._config.guard, manifest, previous)
+        lost = previous is None and not self._is_first
+        reasons = reasons_to_refuse(self._config.guard, manifest, previous, lost=lost)
         return msgspec.structs.replace(manifest, refused=tuple(reasons))
 
     def _read(self) -> Opened:
@@ -180,17 +252,45 @@ class _Refresh:
         return opened
 
     def _take(self, encoded: Encoded) -> None:
-        """Write one resource."""
+        """Write one resource that a row stands for."""
+        if not encoded.active and self._config.policy.on_inactive == "omit":
+            self._omitted += 1
+            return
         key = (len(encoded.id), encoded.id)
         if key <= self._last_key:
             self._sorted = False
         self._last_key = key
         created, modified = self._history.times(encoded.id, encoded.fingerprint)
-        self._index.add(self._kept, encoded, created, modified)
+        self._write(encoded, created if encoded.created is None else encoded.created, modified)
+
+    def _write(self, encoded: Encoded, created: int, modified: int, removed: int | None = None) -> None:
+        self._index.add(self._written, encoded, created, modified, removed)
         created_text, modified_text = time_text(created), time_text(modified)
         for body in self._bodies:
             body.add(encoded, created_text, modified_text)
-        self._kept += 1
+        self._written += 1
+
+    def _add_rowless(self) -> None:
+        """Add the users of the generation before that no row stands for, after all the others."""
+        self._rowless_from = self._written
+        if self._previous is None:
+            return
+        policy, mapping = self._config.policy, self._config.mapping
+        tombstones = Tombstones(self._previous, policy, mapping, self._marker_ms)
+        names: set[str] = set()
+        for user in tombstones.of(self._history):
+            name = user.encoded.user_name.casefold()
+            # Somebody else has that userName now, for example the same person under a new id.
+            if name in names or self._index.has_user_name(name):
+                continue
+            names.add(name)
+            self._kept += user.removed_ms is None
+            self._write(user.encoded, user.created_ms, user.modified_ms, user.removed_ms)
+        if tombstones.damaged:
+            self._warnings.append(
+                f"{tombstones.damaged} users without a row could not be kept: generation "
+                f"{self._previous.generation} is damaged"
+            )
 
     def _take_reject(self, reject: Reject) -> None:
         if reject.attribute == "id" and reject.reason == NULL_ID and self._config.policy.null_id == "fail":
@@ -198,6 +298,7 @@ class _Refresh:
                 "query", f"Row {reject.row} has no id.", remedy='Mend it, or set policy.null_id = "reject".'
             )
         self._reject(reject.id, reject.attribute, reject.reason, row=reject.row)
+        self._history.note_reject(reject.id)
 
     def _reject(self, resource_id: str, attribute: str, reason: str, *, row: int | None = None) -> None:
         """Note a reject; `row` is unknown for a duplicate, which shows only after all rows were read."""
@@ -207,6 +308,9 @@ class _Refresh:
         # The id may hold lone surrogates, the very reason of the reject.
         safe_id = resource_id.encode("utf-8", "backslashreplace").decode()
         line: dict[str, int | str] = {"id": safe_id, "attribute": attribute, "reason": reason}
+        # A sum, because rows may come in any order: the same rejects give the same digest.
+        digest = blake2b(orjson.dumps(line), digest_size=_DIGEST_BYTES).digest()
+        self._rejects_sum = (self._rejects_sum + int.from_bytes(digest, "little")) % _DIGEST_MODULUS
         if row is not None:
             line = {"row": row, **line}
         self._rejects.write(orjson.dumps(line) + b"\n")
@@ -217,11 +321,12 @@ class _Refresh:
         with self._phase("order"):
             removed = self._drop_duplicates("id") if not self._sorted else 0
             removed += self._drop_duplicates("user_name")
+            self._add_rowless()
             if self._sorted and not removed:
                 for body in self._bodies:
                     body.finish()
                 return
-            order = array("Q", self._index.reorder())
+            order = array("Q", self._index.reorder(self._rowless_from))
             for body in self._bodies:
                 body.reorder(order)
 
@@ -239,6 +344,8 @@ class _Refresh:
             first_loser = 0 if policy == "reject_all" else 1
             for ordinal, resource_id in group[first_loser:]:
                 losers.append(ordinal)
+                if not (column == "id" and first_loser):
+                    self._history.note_reject(resource_id, lost_row=True)
                 self._reject(
                     resource_id,
                     attribute,
@@ -252,26 +359,41 @@ class _Refresh:
     def _stamp(self) -> int:
         """Put the time of publication in; return it (ms)."""
         with self._phase("stamp"):
-            if self._previous is None:
+            if self._is_first:
                 return self._marker_ms  # nobody can have imported before the first generation
             size = sum((self._directory / name).stat().st_size for name in STAMPED_FILES)
-            ahead = stamp_ms(self._previous, body_bytes=size, poll_seconds=self._config.server.poll_seconds)
+            ahead = stamp_ms(self._config.data_dir, body_bytes=size, poll_seconds=self._config.server.poll_seconds)
             moment_ms = max(ahead, self._marker_ms)
             stamp_generation(self._directory, self._marker_ms, moment_ms)
             return moment_ms
 
-    def _write_changes(self, users: int) -> ChangeFacts:
+    def _compare(self, users: int) -> tuple[ChangeFacts, dict[str, EmptiedFacts]]:
         """Write changes.jsonl against the generation before; the first generation has none."""
         path = self._directory / CHANGES
         if self._previous is None:
             path.touch()
-            return ChangeFacts(added=users)
+            return ChangeFacts(added=users), {}
         counts: dict[str, int] = {}
-        with path.open("wb", buffering=1 << 16) as file:
-            for resource_id, change in changes(self._previous, self._directory / INDEX_NAME, self._marker_ms):
-                counts[change] = counts.get(change, 0) + 1
-                file.write(orjson.dumps({"change": change, "id": resource_id}) + b"\n")
-        return ChangeFacts(**counts)
+        new_index = self._directory / INDEX_NAME
+        with (
+            path.open("wb", buffering=1 << 16) as file,
+            Comparison(self._previous.index, new_index, self._marker_ms) as comparison,
+        ):
+            bodies = Bodies(self._directory, USER, ScimVersion.V2_0, users)
+            for change in comparison.people():
+                counts[change.kind] = counts.get(change.kind, 0) + 1
+                line = {"change": change.kind, "id": change.id, "userName": self._user_name(change, bodies)}
+                file.write(orjson.dumps(line) + b"\n")
+            emptied = comparison.emptied()
+        return ChangeFacts(**counts), emptied
+
+    def _user_name(self, change: Change, bodies: Bodies) -> str | None:
+        """Return the userName of somebody who differs, from the bodies: the index holds it without case."""
+        if change.new is not None:
+            return user_name_of(bodies.slice(change.new, change.new + 1))
+        if change.old is None or self._previous is None:
+            return None
+        return user_name_of(self._previous.resources(USER, ScimVersion.V2_0, change.old, change.old + 1))
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[None]:
@@ -302,7 +424,8 @@ class _Refresh:
 
     def discard(self) -> None:
         """Close every file that a failure left open; harmless after success."""
-        for body in self._bodies:
-            body.discard()
-        self._rejects.close()
-        self._index.discard()
+        with contextlib.ExitStack() as stack:  # a full disk may keep one from closing, but not the others
+            stack.callback(self._index.discard)
+            stack.callback(self._rejects.close)
+            for body in self._bodies:
+                stack.callback(body.discard)

@@ -81,11 +81,16 @@ class Plural(msgspec.Struct, frozen=True):
 
 
 class Mapping(msgspec.Struct, frozen=True):
-    """The whole mapping. `singles` holds core and extension attributes; extension URNs are canonical."""
+    """The whole mapping. `singles` holds core and extension attributes; extension URNs are canonical.
+
+    `created` makes meta.created; without it that is the time of the first publication. `active` is always there:
+    a person without a row any more is sent as inactive.
+    """
 
     id: Target
     singles: tuple[Target, ...]
     plurals: tuple[Plural, ...]
+    created: Target | None = None
 
     @property
     def extension_urns(self) -> tuple[str, ...]:
@@ -133,10 +138,14 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
     before = len(reader.problems)
     singles: list[Target] = []
     plurals: list[Plural] = []
+    created: Target | None = None
     for name, value in table.items():
         key = f'mapping."{name}"' if ":" in name else f"mapping.{name}"
         if name.casefold().startswith("urn:") or name == "enterprise":
             singles.extend(_extension(reader, name, value, key))
+            continue
+        if name.casefold() == "meta":
+            created = _meta(reader, value, key)
             continue
         attribute = find_attribute((ID, EXTERNAL_ID, *USER_ATTRIBUTES), name)
         if attribute is None:
@@ -158,11 +167,36 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
             reader.problem(f"mapping.{needed}", "nothing", f'a column, for example {needed} = "{example}"')
     if len(reader.problems) > before:
         return None
+    active = find_attribute(USER_ATTRIBUTES, "active")
+    if "active" not in found and active is not None:
+        singles.append(Target(AttributePath("active"), active, Rule(constant=True)))
     return Mapping(
         id=found["id"],
         singles=tuple(target for target in singles if str(target.path) != "id"),
         plurals=tuple(plurals),
+        created=created,
     )
+
+
+def _meta(reader: Reader, value: object, key: str) -> Target | None:
+    """Read [mapping.meta]: only `created` can come from the source; lastModified is the time of publication."""
+    if not isinstance(value, dict) or _is_rule(value):
+        reader.problem(key, shown(value), 'a table, for example created = "hire_date"')
+        return None
+    for name in value:
+        if name.casefold() == "lastmodified":
+            reader.problem(
+                f"{key}.{name}",
+                "meta.lastModified",
+                "no such key: it is the time of publication, or an incremental import would lose changes",
+            )
+        elif name.casefold() != "created":
+            reader.unknown(f"{key}.{name}", name, ("created",))
+    stated = next((item for name, item in value.items() if name.casefold() == "created"), None)
+    if stated is None:
+        return None
+    attribute = Attribute("created", DATE_TIME, description="When the resource was created.")
+    return _target(reader, AttributePath("meta", "created"), attribute, stated, f"{key}.created")
 
 
 def _check_once(reader: Reader, key: str, names: Iterable[str]) -> None:

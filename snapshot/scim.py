@@ -99,7 +99,8 @@ class DecimalText:
 class Resource:
     """One user as the mapping made it: JSON-ready values without nulls, in no SCIM version yet.
 
-    `core` begins with `id`; `extensions` is keyed by canonical URN and holds no empty extension.
+    `core` begins with `id`; `extensions` is keyed by canonical URN and holds no empty extension. `created` is the
+    dateTime of a mapped meta.created, else None.
     """
 
     id: str
@@ -107,3 +108,4 @@ class Resource:
     active: bool
     core: dict[str, Any]
     extensions: dict[str, dict[str, Any]]
+    created: str | None = None

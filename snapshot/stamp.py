@@ -35,5 +35,5 @@ def stamp_generation(directory: Path, provisional_ms: int, moment_ms: int) -> No
             stamps = ((ordinal, bool(new)) for ordinal, new in db.execute(query, (provisional_ms, provisional_ms)))
             body, offsets = body_name(USER, version), offsets_name(USER, version)
             stamp_bodies(directory / body, directory / offsets, stamps, provisional, moment)
-        for column in ("created", "last_modified"):
+        for column in ("created", "last_modified", "removed"):
             db.execute(f"UPDATE {USER} SET {column} = ? WHERE {column} = ?", (moment_ms, provisional_ms))

@@ -3,6 +3,7 @@
 DATA_DIR/
     LOCK                        held by the process that writes a generation
     CURRENT                     the number of the newest generation, replaced in one step
+    NUMBER                      the highest number that a generation in quarantine had
     generations/00000042/       immutable once it has this name
     quarantine/00000043/        refused by the guard, waits for approve or reject
 
@@ -17,6 +18,7 @@ import hashlib
 import os
 import re
 import shutil
+import sqlite3
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +40,12 @@ FORMAT_VERSION = 2
 GENERATIONS = "generations"
 QUARANTINE = "quarantine"
 CURRENT = "CURRENT"
+NUMBER = "NUMBER"
 MANIFEST = "manifest.json"
 CREATING = ".creating-"
-_NUMBER = re.compile(r"\d{8,}\Z")
+# Beyond 18 digits a number fits no 64-bit integer: it is damage, and could neither be shown nor counted on.
+_MAX_DIGITS = 18
+_NUMBER = re.compile(rf"[0-9]{{8,{_MAX_DIGITS}}}\Z")
 _NO_CHECKSUM = "0" * 64
 _CHECKSUM = re.compile(rb'^  "checksum": "[0-9a-f]{64}"', re.MULTILINE)
 _CHECKSUM_ZEROS = f'  "checksum": "{_NO_CHECKSUM}"'.encode()
@@ -137,7 +142,7 @@ def read_current(data_dir: Path) -> int | None:
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}.") from None
     digits = text.strip()
-    if not digits.isdigit() or len(text) > 32:  # noqa: PLR2004
+    if not digits.isdigit() or len(digits) > _MAX_DIGITS or len(text) > 32:  # noqa: PLR2004
         raise CorruptGenerationError(path, "it does not hold a generation number")
     return int(digits)
 
@@ -174,11 +179,12 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write (or replace) the manifest, with the checksum of its own bytes in it."""
+def write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    """Write (or replace) the manifest; return it with the checksum of its own bytes in it."""
     raw = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, checksum=_NO_CHECKSUM)))
-    raw = raw.replace(_NO_CHECKSUM.encode(), _manifest_checksum(raw).encode(), 1)
-    replace_file(directory / MANIFEST, raw)
+    checksum = _manifest_checksum(raw)
+    replace_file(directory / MANIFEST, raw.replace(_NO_CHECKSUM.encode(), checksum.encode(), 1))
+    return msgspec.structs.replace(manifest, checksum=checksum)
 
 
 def _manifest_checksum(raw: bytes) -> str:
@@ -224,7 +230,8 @@ def _holder(note: Path) -> str:
 
 
 def _io_cause(path: Path, error: OSError) -> str:
-    return f"{error.filename or path}: {error.strerror or error}."
+    place = f"{error.filename} to {error.filename2}" if error.filename2 else error.filename or path
+    return f"{place}: {error.strerror or error}."
 
 
 def _io_remedy(data_dir: Path) -> str:
@@ -233,11 +240,16 @@ def _io_remedy(data_dir: Path) -> str:
 
 @contextlib.contextmanager
 def disk_errors(data_dir: Path) -> Iterator[None]:
-    """Turn an OSError into a StoreError that names the cause (disk full, no permission)."""
+    """Turn an OSError into a StoreError that names the cause (disk full, no permission).
+
+    What SQLite raises here is about the index too: a source has turned its own errors into SourceErrors.
+    """
     try:
         yield
     except OSError as error:
         raise StoreError(_io_cause(data_dir, error), remedy=_io_remedy(data_dir)) from error
+    except sqlite3.Error as error:
+        raise StoreError(f"An index in {data_dir}: {error}.", remedy=_io_remedy(data_dir)) from error
 
 
 class Staging:
@@ -259,9 +271,9 @@ class Staging:
             os.fsync(file.fileno())
         self.files[name] = FileFacts(bytes=size, sha256=digest.hexdigest())
 
-    def publish(self, manifest: Manifest) -> Path:
-        """Give the generation its number and make it CURRENT."""
-        target = self._name_it(manifest, GENERATIONS)
+    def publish(self, manifest: Manifest) -> Manifest:
+        """Give the generation its number and make it CURRENT; return the manifest as written."""
+        manifest, target = self._name_it(manifest, GENERATIONS)
         try:
             set_current(self.data_dir, self.number)
         except OSError:
@@ -269,20 +281,21 @@ class Staging:
             if read_current(self.data_dir) != self.number:
                 shutil.rmtree(target, ignore_errors=True)
             raise
-        return target
+        return manifest
 
-    def quarantine(self, manifest: Manifest) -> Path:
-        """Put the generation aside; CURRENT stays as it is."""
-        return self._name_it(manifest, QUARANTINE)
+    def quarantine(self, manifest: Manifest) -> None:
+        """Put the generation aside; CURRENT stays as it is, and its number is never given again."""
+        replace_file(self.data_dir / NUMBER, f"{directory_name(self.number)}\n".encode())
+        self._name_it(manifest, QUARANTINE)
 
-    def _name_it(self, manifest: Manifest, folder: str) -> Path:
-        write_manifest(self.directory, manifest)
+    def _name_it(self, manifest: Manifest, folder: str) -> tuple[Manifest, Path]:
+        manifest = write_manifest(self.directory, manifest)
         _sync_directory(self.directory)
         target = self.data_dir / folder / directory_name(self.number)
         target.parent.mkdir(exist_ok=True)
         self.directory.rename(target)
         _sync_directory(target.parent)
-        return target
+        return manifest, target
 
 
 @contextlib.contextmanager
@@ -296,6 +309,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
         number = 1 + max(
             (
                 readable_current(data_dir) or 0,
+                _last_number(data_dir),
                 *list_numbers(data_dir / GENERATIONS)[-1:],
                 *list_numbers(data_dir / QUARANTINE)[-1:],
             )
@@ -308,12 +322,21 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def _last_number(data_dir: Path) -> int:
+    """Return the highest number given to a quarantined generation, which a person may have removed since."""
+    try:
+        text = (data_dir / NUMBER).read_text("ascii").strip()
+    except (OSError, ValueError):
+        return 0
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0
+
+
 def sweep(data_dir: Path) -> None:
     """Remove what a writer that died has left: `.creating-*` directories and CURRENT.tmp."""
     for entry in list(os.scandir(data_dir)) if data_dir.is_dir() else []:
         if entry.name.startswith(CREATING):
             shutil.rmtree(entry.path, ignore_errors=True)
-        elif entry.name == f"{CURRENT}.tmp":
+        elif entry.name in {f"{CURRENT}.tmp", f"{NUMBER}.tmp"}:
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)  # noqa: PTH108 (a DirEntry has a path already)
 
@@ -330,37 +353,38 @@ def prune(data_dir: Path, keep: int) -> list[int]:
     POSIX the reader keeps the unlinked files until it lets go.
     """
     current = read_current(data_dir) or 0
-    removed = []
     old = [number for number in list_numbers(data_dir / GENERATIONS) if number <= current]
-    for number in old[:-keep]:
-        # First out of the way in one step, so that no reader opens half a directory.
-        directory = generation_directory(data_dir, number)
-        doomed = data_dir / f"{CREATING}pruned-{directory.name}"
-        try:
-            directory.rename(doomed)
-        except OSError:
-            continue
-        shutil.rmtree(doomed, ignore_errors=True)
-        removed.append(number)
-    return removed
+    return [number for number in old[:-keep] if remove(data_dir, generation_directory(data_dir, number))]
 
 
-def publish_quarantined(data_dir: Path, manifest: Manifest) -> None:
-    """Move a generation from quarantine to the published ones and make it CURRENT."""
+def remove(data_dir: Path, directory: Path) -> bool:
+    """Remove a directory, out of the way in one step first: nobody meets half of one, the next writer sweeps it."""
+    doomed = data_dir / f"{CREATING}pruned-{directory.name}"
+    try:
+        directory.rename(doomed)
+    except OSError:
+        return False
+    shutil.rmtree(doomed, ignore_errors=True)
+    return True
+
+
+def publish_quarantined(data_dir: Path, manifest: Manifest) -> Manifest:
+    """Move a generation from quarantine to the published ones and make it CURRENT; return the manifest as written."""
     source = quarantine_directory(data_dir, manifest.generation)
     target = generation_directory(data_dir, manifest.generation)
     with disk_errors(data_dir):
-        write_manifest(source, manifest)
+        manifest = write_manifest(source, manifest)
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
         _sync_directory(target.parent)
         set_current(data_dir, manifest.generation)
+    return manifest
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:
     """Remove all but the newest `keep` refused generations, or a refusal each hour would fill the disk."""
     for number in list_numbers(data_dir / QUARANTINE)[:-keep]:
-        shutil.rmtree(quarantine_directory(data_dir, number), ignore_errors=True)
+        remove(data_dir, quarantine_directory(data_dir, number))
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -369,7 +393,13 @@ def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
     `durable=False` spares the fsyncs of a note that is worth nothing after a crash.
     """
     temporary = path.with_name(path.name + ".tmp")
-    write_file(temporary, data, durable=durable)
+    try:
+        write_file(temporary, data, durable=durable)
+    except OSError:
+        # On a full disk each request would leave one of its own.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     for attempt in range(_REPLACE_ATTEMPTS):
         try:
             os.replace(temporary, path)  # noqa: PTH105 (one step on Windows too)

@@ -11,13 +11,15 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from snapshot.child import become_child, end_child, start_child
 from snapshot.control import Progress, RefreshOutcome
 from snapshot.errors import PublishRefusedError, SnapshotError, SourceError, StoreError
 from snapshot.logs import now_text
-from snapshot.refresh import run_refresh
+from snapshot.refresh import refresh
 from snapshot.scim import USER
-from snapshot.store import sweep, writer_lock
+from snapshot.store import ChangeFacts, sweep, writer_lock
 
 if TYPE_CHECKING:
     import threading
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from snapshot.config import Config
     from snapshot.store import Manifest
 
+# What may be gone a moment later. Never a refused login: who repeats it gets the account locked.
+RETRIED = frozenset({"deadlock", "connection_lost"})
 _POLL_SECONDS = 0.5
 _TERMINATE_SECONDS = 5.0
 
@@ -101,9 +105,39 @@ def _child(config: Config, sender: Connection) -> None:
 
 
 def refresh_outcome(config: Config, report: Callable[[Progress], None], began: float) -> RefreshOutcome:
-    """Refresh in this process and put what happens into an outcome."""
+    """Refresh in this process and put what happens into an outcome.
+
+    After a deadlock or a lost connection all of it is done again, source.retries times at most: a new
+    connection, a new transaction, a new generation.
+    """
+    overcome: list[str] = []
+    while True:
+        outcome = _attempt(config, report, began)
+        if outcome.code not in RETRIED or len(overcome) == config.source.retries:
+            return _with_attempts(outcome, overcome)
+        pause = config.source.retry_seconds * 2 ** len(overcome)
+        overcome.append(outcome.reason)
+        report(Progress(phase="retry", seconds=round(time.monotonic() - began, 1), seconds_left=round(pause, 1)))
+        time.sleep(pause)
+
+
+def _with_attempts(outcome: RefreshOutcome, overcome: list[str]) -> RefreshOutcome:
+    """Say in the outcome what the attempts before the last one failed of."""
+    if not overcome:
+        return outcome
+    attempts = len(overcome) + 1
+    before = " ".join(dict.fromkeys(overcome))
+    if outcome.state == "failed":
+        said = f"{outcome.reason} {attempts} attempts were made" + ("." if before == outcome.reason else f": {before}")
+        return msgspec.structs.replace(outcome, attempts=attempts, reason=said)
+    warning = f"The source was read at attempt {attempts}, after: {before}"
+    return msgspec.structs.replace(outcome, attempts=attempts, warnings=(*outcome.warnings, warning))
+
+
+def _attempt(config: Config, report: Callable[[Progress], None], began: float) -> RefreshOutcome:
+    """Refresh once."""
     try:
-        manifest = run_refresh(config, report=report)
+        refreshed = refresh(config, report=report)
     except PublishRefusedError as error:
         return RefreshOutcome(
             state="refused",
@@ -121,28 +155,28 @@ def refresh_outcome(config: Config, report: Callable[[Progress], None], began: f
         return failed("memory", "The refresh ran out of memory.", "Give the machine more memory.", began)
     except Exception as error:  # noqa: BLE001 (a defect must not look like a crash of the machine)
         return failed("defect", f"Unexpected {type(error).__name__}: {error}", "Please report this.", began)
+    manifest = refreshed.manifest
     return RefreshOutcome(
-        state="published",
+        state="published" if refreshed.published else "unchanged",
         at=now_text(),
         generation=manifest.generation,
-        counts=outcome_counts(manifest),
+        counts=outcome_counts(manifest, manifest.changes if refreshed.published else ChangeFacts()),
         seconds=round(time.monotonic() - began, 3),
         warnings=manifest.warnings,
     )
 
 
-def outcome_counts(manifest: Manifest) -> dict[str, int]:
-    """Return the numbers that an administrator wants to see of a generation."""
-    users, changes = manifest.resource_types[USER], manifest.changes
+def outcome_counts(manifest: Manifest, changes: ChangeFacts) -> dict[str, int]:
+    """Return the numbers that an administrator wants to see of a generation and of what it changed."""
+    users = manifest.resource_types[USER]
     return {
         "rows": manifest.rows,
         "users": users.count,
         "active": users.active,
+        "tombstones": users.removed,
         "rejects": manifest.rejects,
-        "added": changes.added,
-        "changed": changes.changed,
-        "deactivated": changes.deactivated,
-        "removed": changes.removed,
+        "kept": manifest.kept,
+        **msgspec.structs.asdict(changes),
     }
 
 

@@ -60,13 +60,21 @@ def source_of(tds: TdsServer, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in table.items() if value is not None}
 
 
-def make_config(folder: Path, tds: TdsServer, *, mapping: dict[str, Any] | None = None, **source: Any) -> Config:
-    """Return a config that reads dbo.Users; keywords replace keys of [source], None removes one."""
-    limits = {"login_timeout_seconds": 3, "query_timeout_seconds": 3, "users": {"table": "dbo.Users"}}
+def make_config(
+    folder: Path, tds: TdsServer, *, mapping: dict[str, Any] | None = None, deadline_seconds: int = 60, **source: Any
+) -> Config:
+    """Return a config that reads dbo.Users; keywords replace keys of [source], None removes one.
+
+    `deadline_seconds` is that of [schedule].
+    """
+    limits = {"login_timeout_seconds": 3, "query_timeout_seconds": 3, "retries": 0, "users": {"table": "dbo.Users"}}
     tables = {
         "data_dir": "data",
         "source": source_of(tds, **{**limits, **source}),
         "mapping": mapping or MAPPING,
+        # One of the three people of tds_clients.make_people is a reject.
+        "guard": {"always_allowed_rejected": 1},
+        "schedule": {"deadline_seconds": deadline_seconds},
         "server": {"auth": [{"type": "none"}]},
     }
     return parse_config(tables, where="config.toml", base=folder)

@@ -53,7 +53,7 @@ class Connection:
     def _end_by_fault(self, kind: FaultKind) -> None:
         self._log.ended = f"fault {kind.value}"
         try:
-            if kind == FaultKind.RESET:
+            if kind in {FaultKind.RESET, FaultKind.RESET_LOGIN}:
                 self._transport.reset()
             elif kind in {FaultKind.CLOSE, FaultKind.CLOSE_LOGIN}:
                 self._transport.finish()
@@ -104,7 +104,7 @@ class Connection:
             transport.stop_tls()
         login = log.login = read_login(body)
         fault = self._faults.find(AT_LOGIN, log.number)
-        if fault and fault.kind in {FaultKind.SILENT_LOGIN, FaultKind.CLOSE_LOGIN}:
+        if fault and fault.kind in {FaultKind.SILENT_LOGIN, FaultKind.CLOSE_LOGIN, FaultKind.RESET_LOGIN}:
             raise ConnectionFault(FaultKind(fault.kind))
         answer = Answer(transport)
         database = login.database or self._settings.default_database

@@ -14,6 +14,7 @@ class FaultKind(StrEnum):
     SILENT_LOGIN = "silent-login"  # LOGIN7 is never answered
     SILENT_PRELOGIN = "silent-prelogin"  # PRELOGIN is never answered
     CLOSE_LOGIN = "close-login"  # the connection ends instead of an answer to LOGIN7
+    RESET_LOGIN = "reset-login"  # the same with TCP RST
     ERROR = "error"  # (rows) ERROR `number`, DONE with the error bit
     DEADLOCK = "deadlock"  # (rows) error 1205; the transaction is rolled back
     RESET = "reset"  # (rows) TCP RST
@@ -68,7 +69,15 @@ class Fault:
         return not self.match or re.search(self.match, sql, re.IGNORECASE) is not None
 
 
-AT_LOGIN = frozenset({FaultKind.REFUSE_LOGIN, FaultKind.SILENT_LOGIN, FaultKind.SILENT_PRELOGIN, FaultKind.CLOSE_LOGIN})
+AT_LOGIN = frozenset(
+    {
+        FaultKind.REFUSE_LOGIN,
+        FaultKind.SILENT_LOGIN,
+        FaultKind.SILENT_PRELOGIN,
+        FaultKind.CLOSE_LOGIN,
+        FaultKind.RESET_LOGIN,
+    }
+)
 IN_ROWS = frozenset(
     {
         FaultKind.ERROR,

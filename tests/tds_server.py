@@ -107,6 +107,12 @@ class TdsServer:
         self._answers.add(f"SELECT COUNT_BIG(*) FROM ({rows.sql}) AS q", _count(rows))
         return rows
 
+    def use_certificate(self, certificate: Any) -> None:
+        """Show another certificate from the next connection on; None takes TLS away."""
+        self.settings.encryption = Encryption.NOT_SUPPORTED if certificate is None else Encryption.OFF
+        self.settings.tls_7 = None if certificate is None else _context(certificate, strict=False)
+        self.settings.tls_8 = None if certificate is None else _context(certificate, strict=True)
+
     def fault(self, fault: Fault) -> None:
         """Add a fault; several may be in force."""
         self._faults.add(fault)

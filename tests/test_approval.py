@@ -42,7 +42,7 @@ def test_an_import_between_refusal_and_approval_misses_nothing(directory):
     """Changes of an approved generation are newer than every import before the approval."""
     number = refuse(directory, "UPDATE people SET state = 'T' WHERE id < 'E00020'")
     imported = now_text()
-    manifest = approve(directory.config.data_dir, number, poll_seconds=0.02)
+    manifest = approve(directory.config, number, who="tester")
     assert number == read_current(directory.config.data_dir) == manifest.generation
     assert 20 == changed_since(directory, imported)
 
@@ -52,11 +52,11 @@ def test_a_second_quarantined_generation_is_stale(directory):
     data_dir = directory.config.data_dir
     first = refuse(directory, "UPDATE people SET state = 'T' WHERE id < 'E00020'")
     second = refuse(directory, "DELETE FROM people WHERE id > 'E00040'")
-    approve(data_dir, first, poll_seconds=0.02)
+    approve(directory.config, first, who="tester")
     with pytest.raises(
-        StoreError, match=f"Generation {second} was compared with generation 1, but {first} is being served"
+        StoreError, match=f"Generation {second} was compared with generation 1, but {first} is in force"
     ):
-        approve(data_dir, second, poll_seconds=0.02)
+        approve(directory.config, second, who="tester")
     assert first == read_current(data_dir)
 
 
@@ -64,11 +64,11 @@ def test_what_is_not_there_or_rejected_cannot_be_approved(directory):
     """Reject removes the generation; approving or rejecting a number that is not there is an error."""
     data_dir = directory.config.data_dir
     number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
-    reject(data_dir, number)
+    reject(directory.config, number, who="tester")
     assert [] == list_numbers(data_dir / "quarantine")
-    for act in (lambda: approve(data_dir, number, poll_seconds=1), lambda: reject(data_dir, number)):
+    for act in (approve, reject):
         with pytest.raises(StoreError, match=f"No generation {number} is in quarantine"):
-            act()
+            act(directory.config, number, who="tester")
 
 
 def test_a_missing_current_does_not_switch_the_guard_off(directory):
@@ -76,16 +76,16 @@ def test_a_missing_current_does_not_switch_the_guard_off(directory):
     (directory.config.data_dir / "CURRENT").unlink()
     number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
     assert read_current(directory.config.data_dir) is None
-    approve(directory.config.data_dir, number, poll_seconds=0.02)
+    approve(directory.config, number, who="tester")
     assert number == read_current(directory.config.data_dir)
 
 
 def test_a_damaged_served_generation_does_not_bar_approval(directory):
-    """What was compared with the good generation before a damaged one can be approved."""
+    """What was compared with the remains of a damaged generation can be approved."""
     data_dir = directory.config.data_dir
     directory.run("UPDATE people SET first = 'New' WHERE id = 'E00001'")
     directory.publish()
     (data_dir / "generations" / "00000002" / "index.sqlite").write_bytes(b"")
     number = refuse(directory, "DELETE FROM people WHERE id > 'E00010'")
-    approve(data_dir, number, poll_seconds=0.02)
+    approve(directory.config, number, who="tester")
     assert number == read_current(data_dir)

@@ -132,3 +132,74 @@ def test_many_who_ask_at_once_get_one_request(tmp_path):
         asked = list(pool.map(lambda _: control.ask_refresh(tmp_path, asked_by="admin").id, range(24)))
     assert 1 == len(set(asked))
     assert asked[:1] == [request.id for request in control.list_requests(tmp_path)]
+
+
+def decide(folder, kind, target, content="", asked_by="admin"):
+    return control.ask_decision(folder, kind, target, content=content, asked_by=asked_by)
+
+
+def test_a_decision_is_no_refresh(tmp_path):
+    """Asking for a decision neither becomes nor answers a request for a refresh, and the other way round."""
+    decision = decide(tmp_path, "approve", 7, "ab")
+    refresh = control.ask_refresh(tmp_path, asked_by="admin")
+    assert ("approve", 7, "ab", "queued") == (decision.kind, decision.target, decision.content, decision.state)
+    assert ("refresh", None) == (refresh.kind, refresh.target)
+    assert refresh.id != decision.id
+    assert [refresh.id] == [taken.id for taken in control.take_requests(tmp_path)]
+    assert [decision] == control.list_decisions(tmp_path)
+    assert [] == control.take_requests(tmp_path)
+    assert refresh.id != control.ask_refresh(tmp_path, asked_by="admin").id
+    assert {"approve", "refresh"} == {request.kind for request in control.list_requests(tmp_path)}
+
+
+def test_the_same_decision_is_asked_once(tmp_path):
+    """The same word on the same generation is one request while it is queued; any other word is another one."""
+    first = decide(tmp_path, "approve", 7, "ab")
+    assert first == decide(tmp_path, "approve", 7, "ab", asked_by="another")
+    others = [decide(tmp_path, "reject", 7, "ab"), decide(tmp_path, "approve", 8, "ab")]
+    others.append(decide(tmp_path, "approve", 7, "cd"))
+    assert 4 == len({first.id, *(request.id for request in others)})
+    control.begin_request(tmp_path, first)
+    assert first.id != decide(tmp_path, "approve", 7, "ab").id
+
+
+def test_decisions_keep_their_order(tmp_path):
+    """Decisions are listed in the order in which they were asked, however fast they follow each other."""
+    asked = [decide(tmp_path, "reject", number).id for number in range(20)]
+    assert asked == [request.id for request in control.list_decisions(tmp_path)]
+    assert 20 == len({request.requested_at for request in control.list_decisions(tmp_path)})
+
+
+def test_a_clock_that_stands_still(tmp_path, monkeypatch):
+    """A decision that is asked in the millisecond of another one waits for the next millisecond."""
+    first, second = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:00.001Z"
+    ticks = iter([first, first, first, second])
+    monkeypatch.setattr(control, "now_text", lambda: next(ticks))
+    asked = [decide(tmp_path, "approve", 7), decide(tmp_path, "reject", 7)]
+    assert [first, second] == [request.requested_at for request in asked]
+    assert asked == control.list_decisions(tmp_path)
+
+
+def success(generation: int, at: str) -> SchedulerStatus:
+    return status(last_success=RefreshOutcome(state="unchanged", at=at, generation=generation))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (None, 1_000_000),
+        (status(), 1_000_000),
+        (success(7, "1970-01-01T00:20:00.500Z"), 1_200_500),
+        (success(7, "1970-01-01T01:20:00.500+01:00"), 1_200_500),
+        (success(7, "1970-01-01T00:10:00Z"), 1_000_000),
+        (success(6, "1970-01-01T00:20:00Z"), 1_000_000),
+        (success(7, "2999-01-01T00:00:00Z"), 1_000_000),
+        (success(7, "1970-01-01T00:20:00"), 1_000_000),
+        (success(7, "yesterday"), 1_000_000),
+        (success(7, ""), 1_000_000),
+        (success(7, "0001-01-01T00:00:00+14:00"), 1_000_000),
+    ],
+)
+def test_when_a_generation_was_confirmed(found, expected):
+    """The later of publication and last success on that generation; times to come or without a meaning do not count."""
+    assert expected == control.confirmed_ms(found, generation=7, created_ms=1_000_000)

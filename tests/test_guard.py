@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from snapshot.config import Guard
 from snapshot.guard import reasons_to_refuse
-from snapshot.store import ChangeFacts, Manifest, TypeFacts
+from snapshot.store import ChangeFacts, EmptiedFacts, Manifest, TypeFacts
 
 
 def manifest(
@@ -45,31 +46,76 @@ def test_lost_users(before, removed, deactivated, refused):
 
 
 @pytest.mark.parametrize(
-    ("rows", "rejects", "refused"), [(20, 10, False), (20, 11, True), (5000, 50, False), (5000, 51, True)]
-)
-def test_rejected_rows(rows, rejects, refused):
-    """Too many rejects are refused, at the first generation too."""
+    ("rows", "rejects", "before", "refused"),
+    [
+        (100, 1, 0, False), (100, 2, 0, True), (50, 1, 0, True),  # one per cent
+        (5000, 50, 0, False), (5000, 51, 0, True),
+        (100, 7, 7, False), (100, 8, 7, True),  # as many as were published before are nothing new
+    ],
+)  # fmt: skip
+def test_rejected_rows(rows, rejects, before, refused):
+    """More rejects than one per cent, and than before, are refused."""
     new = manifest(rows - rejects, rows=rows, rejects=rejects)
-    reasons = reasons_to_refuse(Guard(), new, None)
+    reasons = reasons_to_refuse(Guard(), new, manifest(rows, rejects=before))
     assert refused == bool(reasons)
     assert not refused or f"{rejects} of {rows} rows are rejects" in reasons[0]
 
 
+def test_the_first_generation():
+    """The first generation needs nobody's word, whatever it rejects, as long as it holds a user."""
+    assert [] == reasons_to_refuse(Guard(), manifest(1, rows=100, rejects=99), None)
+
+
 def test_nobody():
     """An empty directory is never published by itself, whatever was before."""
-    assert ["the source gave no user at all (guard.allow_empty)"] == reasons_to_refuse(Guard(), manifest(0), None)
-    assert 2 == len(reasons_to_refuse(Guard(), manifest(0, removed=100), manifest(100)))
+    reason = "the source gave no user at all (guard.allow_empty)"
+    assert [reason] == reasons_to_refuse(Guard(), manifest(0), None)
+    assert [reason] == reasons_to_refuse(Guard(), manifest(0), manifest(3))
+    # people who are sent without a row do not make it less empty
+    rowless = replace(manifest(5), resource_types={"User": TypeFacts(count=5, removed=3)}, kept=2)
+    assert [reason] == reasons_to_refuse(Guard(), rowless, None)
     assert [] == reasons_to_refuse(Guard(allow_empty=True), manifest(0), None)
 
 
-def test_switched_off():
-    """A guard that is switched off lets everything pass."""
-    assert [] == reasons_to_refuse(Guard(enabled=False), manifest(0, rejects=99, removed=100), manifest(100))
+def test_nothing_to_compare_with():
+    """Where something was published before and cannot be read, a person decides."""
+    (reason,) = reasons_to_refuse(Guard(), manifest(10), None, lost=True)
+    assert "nothing to compare with" in reason
 
 
-def test_strict_limits():
-    """With every limit at zero the loss of one user is refused."""
-    guard = Guard(max_removed_percent=0, always_allowed_removed=0, max_rejected_percent=0, always_allowed_rejected=0)
-    assert 1 == len(reasons_to_refuse(guard, manifest(9, removed=1), manifest(10)))
-    assert 1 == len(reasons_to_refuse(guard, manifest(9, rejects=1), manifest(9)))
-    assert [] == reasons_to_refuse(guard, manifest(10), manifest(10))
+@pytest.mark.parametrize(
+    ("users", "filled", "emptied", "refused"),
+    [
+        (1000, 500, 100, False), (1000, 500, 101, True),  # a fifth of those who had it
+        (1000, 499, 499, False),  # not filled for most people
+        (1000, 1000, 200, False), (1000, 1000, 201, True),
+        (12, 12, 10, False), (12, 12, 11, True),  # ten are always allowed
+    ],
+)  # fmt: skip
+def test_an_attribute_that_is_suddenly_empty(users, filled, emptied, refused):
+    """An attribute that most people had and many lose at once is refused, by name."""
+    new = replace(manifest(users), emptied={"title": EmptiedFacts(filled=filled, emptied=emptied)})
+    reasons = reasons_to_refuse(Guard(), new, manifest(users))
+    assert refused == bool(reasons)
+    assert not refused or f"title was filled for {filled} users and is now empty for {emptied}" in reasons[0]
+
+
+@pytest.mark.parametrize(("digest", "changed", "refused"), [("", 100, False), ("x", 50, False), ("x", 51, True)])
+def test_a_changed_mapping(digest, changed, refused):
+    """A new configuration that changes more than half of all users is refused; a source may change everybody."""
+    new = replace(manifest(100), config_digest=digest, changes=ChangeFacts(changed=changed - 1, deactivated=1))
+    reasons = reasons_to_refuse(Guard(), new, manifest(100))
+    assert refused == bool(reasons)
+    assert not refused or f"{changed} of 100 users with them" in reasons[0]
+
+
+def test_removed_people_are_not_counted_twice():
+    """Whoever is sent as removed was counted when it happened; the percentage is of those with a row."""
+    before = replace(manifest(30), resource_types={"User": TypeFacts(count=230, removed=200)})
+    new = manifest(19, removed=11)
+    assert "11 of 30 users are gone" in reasons_to_refuse(Guard(), new, before)[0]
+
+
+def test_off():
+    """Without the guard nothing is refused."""
+    assert [] == reasons_to_refuse(Guard(enabled=False), manifest(0, rows=10, rejects=10), manifest(100))

@@ -36,7 +36,9 @@ def user(text: str, *, timezone: str = "UTC", **row):
 
 
 def core(text: str, **row):
-    return {key: value for key, value in user(text, **row).core.items() if key not in {"id", "userName"}}
+    """Return the core attributes but for those that everybody has."""
+    left_out = {"id", "userName"} if "active" in text else {"id", "userName", "active"}
+    return {key: value for key, value in user(text, **row).core.items() if key not in left_out}
 
 
 def problems(text: str, *columns: str) -> list[str]:
@@ -123,7 +125,7 @@ def test_no_value_is_left_out():
     text = 'title = "a"\nname = { givenName = "a" }\nemails = "a"\naddresses = [{ locality = "a" }]\n[enterprise]\nmanager = "a"'
     for value in (None, "", "  "):
         found = user(text, a=value)
-        assert {"id": "1", "userName": "al"} == found.core
+        assert {"id": "1", "userName": "al", "active": True} == found.core
         assert {} == found.extensions
         assert found.active
 
@@ -290,7 +292,7 @@ def test_optional_columns():
     """A missing optional column leaves its attribute out, with a warning."""
     found = compiled(BASE + 'title = { column = "job", optional = true }', ("id", "login"))
     assert ("the source has no column job; title is left out",) == found.warnings
-    assert {"id": "1", "userName": "al"} == found((1, "al")).core
+    assert {"id": "1", "userName": "al", "active": True} == found((1, "al")).core
     there = compiled(BASE + 'title = { column = "job", optional = true }', ("id", "login", "job"))
     assert ("x", ()) == (there((1, "al", "x")).core["title"], there.warnings)
 

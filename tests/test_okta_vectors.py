@@ -197,8 +197,11 @@ async def test_vector_10_refresh_in_the_middle_of_an_import(tmp_path):
         assert api.live.current.generation == 2
         assert third.numbers == (10, 7, 3)
         assert [f"E{number:05d}" for number in range(10)] == ids + third.ids + fourth.ids
-        # the next run sees the new generation
-        assert (await api.get("v1/Users?startIndex=1&count=200")).numbers == (10, 1, 10)
+        # the next run sees the new generation; the two without a row are sent as inactive
+        following = await api.get("v1/Users?startIndex=1&count=200")
+        assert following.numbers == (12, 1, 12)
+        gone = [user["id"] for user in following.json["Resources"] if not user["active"]]
+        assert ["E00000", "E00007"] == sorted(gone)
         assert "E00020" in (await api.get("v1/Users?startIndex=1&count=200")).ids
 
 
@@ -408,7 +411,7 @@ async def test_vector_27_unchanged_rows_keep_their_time(directory):
 
 
 async def test_vector_28_deactivated_and_deleted(directory):
-    """A leaver comes in the incremental list as inactive; a deleted row is absent from the full one."""
+    """A leaver and a deleted row come in the incremental list as inactive; later the deleted one is absent."""
     wait_a_tick()
     instant = directory.publish().created_at
     wait_a_tick()
@@ -416,8 +419,13 @@ async def test_vector_28_deactivated_and_deleted(directory):
     directory.publish()
     async with serving(directory) as api:
         changed = await api.get(filtered("v1", f'meta.lastModified gt "{instant}"'))
-        assert changed.ids == ["E00001"]
-        assert changed.json["Resources"][0]["active"] is False
+        assert changed.ids == ["E00001", "E00002"]
+        assert [False, False] == [user["active"] for user in changed.json["Resources"]]
+        assert (await api.get("v1/Users")).ids == ["E00001", "E00002"]
+        omit = msgspec.structs.replace(directory.config.policy, on_removed="omit")
+        directory.config = msgspec.structs.replace(directory.config, policy=omit)
+        directory.publish()
+        await api.follow()
         assert (await api.get("v1/Users")).ids == ["E00001"]
 
 

@@ -25,6 +25,7 @@ class Terminal(io.StringIO):
             "read: 120,000 of 1,000,000 rows, 48,000 rows/s, about 18 s left",
         ),
         (Progress("order", 10, 10, 5, 2, 0), "order: 10 of 10 rows, 5 rows/s"),
+        (Progress("retry", seconds=40, seconds_left=10.0), "retry: begins again in 10 s"),
     ],
 )
 def test_progress_text(progress, text):
@@ -75,3 +76,28 @@ def test_summary():
     assert "Refresh failed: Nothing listens. Check it." == summary(failed)
     refused = RefreshOutcome(state="refused", at="", reason="Too few.")
     assert "Refresh refused: Too few." == summary(refused)
+
+
+def test_summary_of_no_change():
+    """A refresh that found no change says which generation is served on, and whom it holds."""
+    counts = {"rows": 1003, "users": 1000, "active": 990, "rejects": 3}
+    outcome = RefreshOutcome(state="unchanged", at="", generation=7, counts=counts, seconds=1.25)
+    assert (
+        "No change: generation 7 goes on being served: 1,000 users (990 active) from 1,003 rows, 3 rejects; 1.2 s."
+        == summary(outcome)
+    )
+
+
+def test_summary_names_the_removed_and_the_kept():
+    """People sent as removed, no longer sent, and rejected rows kept are named when there are any, and only then."""
+    counts = {"rows": 1003, "users": 1005, "active": 990, "rejects": 3, "kept": 2, "tombstones": 5, "expired": 1}
+    counts |= {"added": 0, "changed": 0, "deactivated": 0, "removed": 4}
+    text = summary(RefreshOutcome(state="published", at="", generation=8, counts=counts, seconds=2))
+    assert (
+        "Published generation 8: 1,005 users (990 active, 5 removed and sent as inactive) from 1,003 rows, "
+        "3 rejects (2 kept as published before); 0 added, 0 changed, 0 deactivated, 4 removed, 1 no longer sent; 2.0 s."
+        == text
+    )
+    none = counts | {"kept": 0, "tombstones": 0, "expired": 0}
+    text = summary(RefreshOutcome(state="unchanged", at="", generation=8, counts=none))
+    assert "(990 active) from 1,003 rows, 3 rejects; 0.0 s." in text

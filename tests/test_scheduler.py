@@ -2,73 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 from people_folder import PeopleFolder, people
+from scheduler_fixtures import run, running, stop, wait_for
 
-from scheduler import cron_weekdays, first_run, make_trigger
+from scheduler import Scheduler, cron_weekdays, first_run, make_trigger
 from snapshot import control
-from snapshot.store import generation_directory, read_current, read_manifest
+from snapshot.logs import now_text
+from snapshot.store import generation_directory, read_current, read_manifest, write_manifest
 
-TREE = Path(__file__).parent.parent
 COUNTING = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c{})"
 ENDLESS = f"{COUNTING.format('')} SELECT 'E' || n AS id, 'u' || n AS login, NULL AS mail, 1 AS state FROM c"
-# Takes a second or so, then gives the people.
-SLOW = f"{COUNTING.format(' WHERE n < 4000000')} SELECT people.* FROM people WHERE (SELECT max(n) FROM c) > 0"
-
-
-def run(folder: PeopleFolder, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "scheduler.py", "--config", str(folder.toml()), *options]
-    return subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=60, check=False)
-
-
-@contextlib.contextmanager
-def running(folder: PeopleFolder):
-    """Run the scheduler until the block ends; its log goes to a file."""
-    log = folder.path / f"log-{time.monotonic_ns()}"
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "scheduler.py", "--config", folder.toml()], cwd=TREE, stderr=output, stdout=output
-        )
-    process.log = log
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(folder: PeopleFolder, process, condition, seconds: float = 20) -> control.SchedulerStatus:
-    """Poll status.json, which must parse each time, until the condition holds."""
-    deadline = time.monotonic() + seconds
-    while True:
-        path = folder.data_dir / "status.json"
-        status = control.read_status(folder.data_dir)
-        if path.exists():
-            assert json.loads(path.read_bytes())
-            assert status is not None
-        if status is not None and status.pid == process.pid and condition(status):
-            return status
-        assert process.poll() is None, process.log.read_text()
-        assert time.monotonic() < deadline, (status, process.log.read_text())
-        time.sleep(0.02)
-
-
-def stop(process, number: int = signal.SIGTERM) -> str:
-    process.send_signal(number)
-    assert 0 == process.wait(15)
-    return process.log.read_text()
+# Takes a second or so, then gives the people, each time with other addresses.
+SLOW = (
+    f"{COUNTING.format(' WHERE n < 4000000')} SELECT id, login, hex(randomblob(8)) || '@example.com' AS mail, state "
+    "FROM people WHERE (SELECT max(n) FROM c) > 0"
+)
 
 
 # --- the schedule ---
@@ -144,6 +101,83 @@ def test_the_first_run_by_cron(folder):
     planned = first_run(daily, now - timedelta(minutes=10))
     assert (hour, 0) == (planned.hour, planned.minute)
     assert timedelta(hours=20) < planned - now < timedelta(hours=24)
+
+
+# --- its word on how a refresh ended ---
+
+COUNTS = {"rows": 1000, "users": 1000, "active": 990, "rejects": 0}
+COUNTS |= {"added": 0, "changed": 0, "deactivated": 0, "removed": 0}
+
+
+def outcome(state: str, **facts) -> control.RefreshOutcome:
+    return control.RefreshOutcome(**{"state": state, "at": now_text(), **facts})
+
+
+def told(folder: PeopleFolder, *outcomes: control.RefreshOutcome) -> Scheduler:
+    """Return a scheduler whose refreshes end one after the other as told."""
+    following = iter(outcomes)
+    folder.data_dir.mkdir(exist_ok=True)
+    return Scheduler(folder.config, refresh=lambda _config, **_options: next(following))
+
+
+@pytest.fixture
+def signals():
+    """Give the signals back that a scheduler in this process takes."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_once_without_a_change(folder, signals, capsys):
+    """--once that finds no change says so on standard output and exits 0."""
+    program = told(folder, outcome("unchanged", generation=7, counts=COUNTS, seconds=1.5))
+    assert 0 == program.once()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (
+        "No change: generation 7 goes on being served: 1,000 users (990 active) from 1,000 rows, 0 rejects; 1.5 s."
+        == line
+    )
+
+
+def test_no_change_is_a_success(folder, caplog):
+    """A refresh that finds no change ends a row of failures, answers requests with `unchanged`, and is no error."""
+    caplog.set_level(logging.INFO)
+    found = outcome("unchanged", generation=7, counts=COUNTS)
+    program = told(folder, outcome("failed", code="timeout"), outcome("failed", code="timeout"), found)
+    for failures in (1, 2):
+        program.refresh()
+        assert failures == control.read_status(folder.data_dir).failures_in_a_row
+    request = control.ask_refresh(folder.data_dir, asked_by="admin")
+    caplog.clear()
+    program.refresh()
+    status = control.read_status(folder.data_dir)
+    assert (found, found, 0) == (status.last_success, status.last_outcome, status.failures_in_a_row)
+    answered = control.read_request(folder.data_dir, request.id)
+    assert ("unchanged", 7, COUNTS) == (answered.state, answered.generation, answered.counts)
+    assert [("INFO", "refresh found no change")] == [
+        (record.levelname, record.getMessage()) for record in caplog.records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("generation", "seconds_ago", "confirmed"),
+    [(1, 60, True), (1, 7200, False), (1, -3600, False), (2, 60, False)],
+)
+def test_a_confirmed_snapshot_is_as_good_as_a_new_one(folder, generation, seconds_ago, confirmed):
+    """A refresh that found no change counts as the last good one at start, unless its time is older or impossible."""
+    manifest = folder.publish(people(3))
+    directory = generation_directory(folder.data_dir, 1)
+    hour_ago = msgspec.structs.replace(manifest, created_ms=manifest.created_ms - 3_600_000)
+    write_manifest(directory, hour_ago)
+    at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    last = msgspec.structs.replace(outcome("unchanged", generation=generation), at=now_text(at))
+    status = control.SchedulerStatus(
+        pid=1, started_at=now_text(), updated_at=now_text(), phase="stopped", last_success=last
+    )
+    control.write_status(folder.data_dir, status)
+    expected = now_text(at) if confirmed else now_text(datetime.fromtimestamp(hour_ago.created_ms / 1000, UTC))
+    assert expected == now_text(Scheduler(folder.config)._confirmed_at())
 
 
 # --- as a process ---
@@ -259,10 +293,11 @@ def test_from_start_to_stop(folder):
         (line,) = second.stderr.splitlines()
         assert f"SCHEDULER.LOCK is held by another process (process {process.pid})." in line
 
+        folder.fill(people(4))
         request = control.ask_refresh(folder.data_dir, asked_by="test")
         wait_for(folder, process, lambda status: status.last_success.generation == 2)
         answered = control.read_request(folder.data_dir, request.id)
-        assert ("published", 2, 3) == (answered.state, answered.generation, answered.counts["users"])
+        assert ("published", 2, 4) == (answered.state, answered.generation, answered.counts["users"])
 
         folder.fill([])
         with folder.open() as database:
@@ -355,6 +390,7 @@ def test_a_scheduler_that_was_killed(folder):
         msgspec.structs.replace(control.read_status(folder.data_dir), updated_at="2020-01-01T00:00:00Z").alive is False
     )
     folder.settings["source"]["users"] = {"table": "people"}
+    folder.fill(people(4))
     done = run(folder, "--once")
     assert 0 == done.returncode, done.stderr
     assert 2 == read_current(folder.data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import weakref
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from server_fixtures import Directory, person, serving, wait_a_tick
 
-from server.live import Folder, LiveSnapshot
+from server.live import Folder, LiveSnapshot, Waiting
+from snapshot.control import SchedulerStatus
 from snapshot.errors import CorruptGenerationError, FormatVersionError, StoreError
 
 
@@ -33,11 +35,16 @@ class FakeFolder:
         self.previous: FakeSnapshot | None = None
         self.opens = 0
         self.now = 0.0
+        self.status: SchedulerStatus | None = None
+        self.quarantine: dict[int, tuple[str, ...] | None] | OSError = {}
+        self.reads: list[int] = []
         folder = Folder(
             read_current=self._current,
             open_newest=self._open,
             open_previous=lambda _path, _before: self.previous,
-            read_status=lambda _path: None,
+            read_status=lambda _path: self.status,
+            list_quarantined=self._list_quarantined,
+            read_refused=self._read_refused,
         )
         self.live = LiveSnapshot(Path("data"), folder=folder, clock=lambda: self.now)
 
@@ -45,6 +52,15 @@ class FakeFolder:
         if isinstance(self.number, Exception):
             raise self.number
         return self.number
+
+    def _list_quarantined(self, _path):
+        if isinstance(self.quarantine, OSError):
+            raise self.quarantine
+        return sorted(self.quarantine)
+
+    def _read_refused(self, _path, number):
+        self.reads.append(number)
+        return self.quarantine[number]
 
     def _open(self, _path):
         self.opens += 1
@@ -141,6 +157,71 @@ async def test_the_next_generation_is_tried_at_once(folder):
     assert folder.live.current.generation == 2
 
 
+async def test_serving_the_previous_one(folder):
+    """It is told that an older generation is served as long as the newest one cannot be opened, and only then."""
+    folder.number = 7
+    await folder.live.poll()
+    assert not folder.live.serves_previous
+    folder.number = 8
+    folder.error = CorruptGenerationError(Path("x"), "a file is missing")
+    await folder.live.poll()
+    assert folder.live.serves_previous
+    folder.error = None
+    folder.now += 100
+    await folder.live.poll()
+    assert (8, False) == (folder.live.current.generation, folder.live.serves_previous)
+
+
+async def test_nothing_served_is_not_the_previous_one(folder):
+    """Without any good generation nothing is served, so no older one either."""
+    folder.number = 7
+    folder.error = CorruptGenerationError(Path("x"), "a file is missing")
+    await folder.live.poll()
+    assert not folder.live.serves_previous
+
+
+async def test_the_quarantine_is_read_once(folder, caplog):
+    """Why a generation was refused is read once; what cannot be read is tried again; only newer ones than served."""
+    folder.number = 5
+    folder.quarantine = {3: ("old",), 6: None}
+    await folder.live.poll()
+    await folder.live.poll()
+    assert ((Waiting(6, None),), [6, 6]) == (folder.live.waiting, folder.reads)
+    folder.quarantine[6] = ("too few",)
+    await folder.live.poll()
+    await folder.live.poll()
+    assert (Waiting(6, ("too few",)),) == folder.live.waiting
+    assert [6, 6, 6] == folder.reads
+    folder.number = 6
+    del folder.quarantine[6]
+    await folder.live.poll()
+    assert () == folder.live.waiting
+    assert 1 == len([record for record in caplog.records if "waits in quarantine" in record.getMessage()])
+
+
+async def test_a_quarantine_that_cannot_be_listed(folder):
+    """A folder that cannot be listed keeps nothing from being served, and what was known stays known."""
+    folder.number = 5
+    folder.quarantine = {6: ("too few",)}
+    await folder.live.poll()
+    folder.quarantine = PermissionError(13, "denied")
+    folder.number = 7
+    await folder.live.poll()
+    assert 7 == folder.live.current.generation
+    assert (Waiting(6, ("too few",)),) == folder.live.waiting
+
+
+async def test_a_damaged_current_hides_neither_scheduler_nor_quarantine(folder):
+    """While CURRENT cannot be read, the scheduler's word and the quarantine are still followed."""
+    folder.number = 5
+    await folder.live.poll()
+    folder.number = StoreError("CURRENT cannot be read.")
+    folder.quarantine = {4: ("old",), 6: ("too few",)}
+    folder.status = SchedulerStatus(pid=1, started_at="", updated_at="", phase="idle")
+    await folder.live.poll()
+    assert ([6], folder.status) == ([item.generation for item in folder.live.waiting], folder.live.scheduler)
+
+
 async def test_a_broken_newest_generation_at_start(folder):
     """A server that starts on a broken generation serves the good one before it."""
     folder.number = 7
@@ -149,6 +230,52 @@ async def test_a_broken_newest_generation_at_start(folder):
     await folder.live.poll()
     assert folder.live.current.generation == 6
     assert folder.live.failed.generation == 7
+
+
+async def test_no_number_in_current_at_start(folder, caplog):
+    """A server that starts on a damaged CURRENT serves the newest good generation, and looks again with pauses."""
+    folder.number = CorruptGenerationError(Path("CURRENT"), "it does not hold a generation number")
+    await folder.live.poll()
+    assert folder.live.current is None
+    folder.previous = FakeSnapshot(6)
+    await folder.live.poll()
+    assert folder.live.current is None
+    folder.now += 100
+    await folder.live.poll()
+    assert 6 == folder.live.current.generation
+    assert "does not hold a generation number" in folder.live.failed.cause
+    for _ in range(20):
+        folder.now += 100
+        await folder.live.poll()
+    assert 1 == len(failures(caplog)) == folder.live.swaps
+    folder.number = 7
+    await folder.live.poll()
+    assert (7, None) == (folder.live.current.generation, folder.live.failed)
+
+
+async def test_the_scheduler_is_heard_when_current_is_damaged(folder):
+    """The scheduler's last word is followed also while CURRENT cannot be read."""
+    folder.live._folder = dataclasses.replace(folder.live._folder, read_status=lambda _path: "last word")
+    folder.number = StoreError("CURRENT cannot be read.")
+    await folder.live.poll()
+    assert "last word" == folder.live.scheduler
+
+
+async def test_a_fall_back_that_fails_ends_nothing(folder):
+    """A folder that cannot even be listed at the start is noted, and the watch goes on."""
+
+    def fail(_path, _before):
+        raise NotADirectoryError
+
+    folder.live._folder = dataclasses.replace(folder.live._folder, open_previous=fail)
+    folder.number = 2
+    folder.error = CorruptGenerationError(Path("x"), "a file is missing")
+    await folder.live.poll()
+    assert (None, 2) == (folder.live.current, folder.live.failed.generation)
+    folder.error = None
+    folder.number = 3
+    await folder.live.poll()
+    assert 3 == folder.live.current.generation
 
 
 @pytest.mark.parametrize("error", [StoreError("CURRENT cannot be read."), ValueError("unforeseen")])
@@ -186,7 +313,7 @@ async def test_an_old_snapshot_is_freed_after_the_swap(tmp_path):
         await api.get("v1/Users")
         seen = weakref.ref(api.live.current)
         wait_a_tick()
-        directory.publish()
+        directory.add(person(2)).publish()
         await api.follow()
         assert api.live.current.generation == 2
         wait_a_tick()

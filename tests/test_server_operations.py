@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from server_fixtures import PASSWORD, Directory, basic, person, serving
@@ -111,6 +112,9 @@ async def test_status(api, directory):
     assert status["snapshot"]["generation"] == 1
     assert status["snapshot"]["counts"] == {"User": 1}
     assert status["snapshot"]["age_seconds"] >= 0
+    assert status["snapshot"]["tombstones"] == {"User": 0}
+    assert status["snapshot"]["confirmed_at"] == status["snapshot"]["created_at"]
+    assert (status["max_age_seconds"], status["stale"], status["quarantine"]) == (0, False, [])
     assert status["pins"] == {"count": 1, "generations": {"1": 1}}
     assert status["swaps"] == 1
     assert status["failed_open"] is None
@@ -203,3 +207,25 @@ async def test_wrong_methods(api, method, path, allow):
     """A wrong method is 405 with what is allowed."""
     answer = await api.admin(method, path)
     assert (answer.status, answer.headers["Allow"]) == (405, allow)
+
+
+def fields_of(value) -> set[str]:
+    """Return the names of all fields of a JSON object, those of objects inside included."""
+    if isinstance(value, list):
+        return {name for item in value for name in fields_of(item)}
+    return (
+        {name for key, item in value.items() for name in {key, *fields_of(item)}} if isinstance(value, dict) else set()
+    )
+
+
+async def test_every_field_is_described(api, directory):
+    """Each field that the probes and the status answer with stands in docs/operations.md."""
+    write_status(directory.config.data_dir, scheduler())
+    await api.follow()
+    found = set()
+    for path in (*OPEN, "/-/status", "/admin/quarantine", "/admin/refresh"):
+        found |= fields_of((await api.admin("GET", path)).json)
+    assert {"serving_previous", "confirmed_at", "stale", "tombstones"} <= found
+    text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    left_out = {"User", "/scim/v1/", "/scim/v2/"}
+    assert [] == [name for name in sorted(found - left_out) if f"`{name}`" not in text and f'"{name}"' not in text]

@@ -200,6 +200,28 @@ def test_a_page_past_the_end_of_every_run_is_answered(world):
         world.publish()
 
 
+def test_a_list_that_was_read_to_its_end_bars_no_later_one(world):
+    """When more people fill one page more than in the import before, a lone client gets that page, also a second time."""
+    for start in (1, 11):
+        world.page(USERS, start, total=20)
+    world.publish()
+    for start in (1, 11, 21, 21):
+        assert 2 == world.page(USERS, start, total=25)
+
+
+def test_the_end_of_a_list_under_way_is_kept_apart(world):
+    """Past its end a list under way is refused where a newer one may go on; the newer one is read to its own end."""
+    world.page(USERS, 1, total=20)
+    world.publish()
+    world.page(USERS, 1, total=25, count=5)
+    assert 1 == world.page(USERS, 11, total=20)
+    with pytest.raises(RestartListError):
+        world.page(USERS, 21, total=20)
+    for start in (6, 11, 16):
+        assert 2 == world.page(USERS, start, total=25, count=5)
+    assert 2 == world.page(USERS, 21, total=25, count=5)
+
+
 def test_a_lone_client_may_jump_about(world):
     """One run answers every page of its list, whatever was asked for before."""
     world.page(USERS, 1)
@@ -332,3 +354,80 @@ def test_selections_are_kept_with_the_run(world):
     world.page(CHANGED, 1)
     run = world.pins.choose(OKTA, CHANGED, start_index=2, newest=world.newest)
     assert run.selections[CHANGED] == [1, 2, 3]
+
+
+def test_a_list_that_was_read_to_its_end_is_in_nobody_s_way(world):
+    """Where a finished list ended, the next one goes on if people were added."""
+    assert [1, 1] == [world.page(USERS, start, total=20) for start in (1, 11)]
+    world.publish()
+    assert [2, 2, 2] == [world.page(USERS, start, total=25) for start in (1, 11, 21)]
+
+
+def test_a_page_beyond_a_finished_list_is_not_that_list_s(world):
+    """A page out of turn does not go to a list that ended before it."""
+    assert [1, 1] == [world.page(USERS, start, total=15) for start in (1, 11)]
+    world.publish()
+    world.page(USERS, 1, total=25)
+    with pytest.raises(RestartListError):
+        world.page(USERS, 16, total=25)
+
+
+def test_the_second_of_two_clients_on_a_generation_is_not_forgotten(world):
+    """Two clients come to the same page; that one has read on does not send the other to a newer generation."""
+    world.page(USERS, 1)
+    world.page(USERS, 1)
+    world.page(USERS, 11)
+    world.publish()
+    world.page(USERS, 1)
+    with pytest.raises(RestartListError):
+        world.page(USERS, 11)
+
+
+def test_a_page_that_is_asked_for_again_is_not_another_client(world):
+    """A client that repeats a page leaves nobody behind on the page after it."""
+    for start in (1, 11, 11, 21, 31):
+        world.page(USERS, start)
+    world.publish()
+    assert [2, 2, 2, 2] == [world.page(USERS, start) for start in (1, 11, 21, 31)]
+
+
+def test_a_list_that_went_on_without_its_pin_has_been_begun(world):
+    """After a list of an ended run was read on, its next first page is a new run on the newest generation."""
+    world.page(USERS, 1)
+    world.now += 901
+    assert world.page(USERS, 11) == 1
+    world.publish()
+    assert world.page(USERS, 1) == 2
+
+
+def test_an_idle_run_is_not_joined_while_an_older_one_is_read_on(world):
+    """Users do not go on with Groups that were listed too long ago, whatever else the client lists."""
+    world.page(USERS, 1)
+    world.publish()
+    world.page(GROUPS, 1)
+    for start in (11, 21):
+        world.now += 500
+        assert world.page(USERS, start) == 1
+    world.publish()
+    assert world.page(CHANGED, 1) == 3
+
+
+def test_one_client_alone_is_bounded_too():
+    """A single client holds no more pins than there may be."""
+    world = World(limit=2)
+    for _ in range(5):
+        world.page(USERS, 1)
+        world.publish()
+    assert len(world.pins) == 2
+
+
+def test_look_ups_do_not_push_out_what_is_remembered():
+    """However many users are looked up, a list whose pin is gone is refused rather than mixed."""
+    world = World(limit=1)
+    world.page(USERS, 1)
+    world.now += 901
+    world.publish()
+    for number in range(100):
+        world.page(ListName("User", f'userName eq "{number}"', is_import=False), 1, total=1)
+    with pytest.raises(RestartListError):
+        world.page(USERS, 11)

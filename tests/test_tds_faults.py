@@ -92,7 +92,7 @@ def test_silence_ends_with_the_clients_timeout(after_rows: int, number: int) -> 
         other.close()
 
 
-@pytest.mark.parametrize("kind", ["silent-login", "silent-prelogin", "close-login", "refuse-login"])
+@pytest.mark.parametrize("kind", ["silent-login", "silent-prelogin", "close-login", "reset-login", "refuse-login"])
 def test_faults_at_login(kind: str) -> None:
     """A login that is never answered ends with `login_timeout`; one that is cut or refused ends at once."""
     with TdsServer() as server:
@@ -100,7 +100,7 @@ def test_faults_at_login(kind: str) -> None:
         started = time.monotonic()
         failure = connect_in_new_process(server, login_timeout=1)
         assert time.monotonic() - started < 8
-        numbers = {"refuse-login": "18456 ", "silent-login": "20002 "}
+        numbers = {"refuse-login": "18456 ", "silent-login": "20002 ", "reset-login": "20002 "}
         assert failure.startswith(numbers.get(kind, "20017 "))
         assert connect_in_new_process(server) == "ok"
 

@@ -142,7 +142,7 @@ def _check_refresh(status: SchedulerStatus | None, started_at: datetime, schedul
     if status is None or status.pid != scheduler.pid or status.last_outcome is None:
         return
     outcome = status.last_outcome
-    if outcome.state != "published" and datetime.fromisoformat(outcome.at) >= started_at:
+    if outcome.state not in {"published", "unchanged"} and datetime.fromisoformat(outcome.at) >= started_at:
         raise _Failed(f"The refresh {outcome.state}. {outcome.reason} {outcome.remedy}".rstrip())
 
 

@@ -21,7 +21,7 @@ from snapshot.sources.tds_errors import explain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snapshot.config import Config, Query
+    from snapshot.config import Config, Query, Source
 
 # Before this version pymssql ignored the demand for encryption (pymssql issue 924).
 MIN_PYMSSQL = (2, 4, 3)
@@ -52,26 +52,32 @@ def open_sqlserver(config: Config) -> Iterator[SqlServerSource]:
         login: dict[str, Any] = {}
         if source.auth == "sql":
             login = {"user": source.username, "password": source.password.reveal()}
-        connection = pymssql.connect(
-            # An `instance =` in freetds.conf is ignored; behind the server's name it is looked up (UDP 1434).
-            server=f"{SERVER_NAME}\\{source.instance}" if source.instance else SERVER_NAME,
-            # Its default of 1433 would override freetds.conf; with a named instance there must be none.
-            port="" if source.instance else str(source.port or DEFAULT_PORT),
-            database=source.database,
-            login_timeout=source.login_timeout_seconds,
-            timeout=source.query_timeout_seconds,
-            appname=f"scim-snapshot/{__version__}",
-            read_only=source.read_only,
-            autocommit=True,
-            tds_version=None,  # freetds.conf decides
-            encryption=None,  # freetds.conf decides; the argument would turn strict into TDS 7.x
-            **login,
-        )
+        with _translated(config, login=True):
+            connection = _connect(source, login)
         try:
             yield SqlServerSource(connection, config)
         finally:
             with contextlib.suppress(pymssql.Error):
                 connection.close()
+
+
+def _connect(source: Source, login: dict[str, Any]) -> Any:
+    """Log in once; return the connection."""
+    return pymssql.connect(
+        # An `instance =` in freetds.conf is ignored; behind the server's name it is looked up (UDP 1434).
+        server=f"{SERVER_NAME}\\{source.instance}" if source.instance else SERVER_NAME,
+        # Its default of 1433 would override freetds.conf; with a named instance there must be none.
+        port="" if source.instance else str(source.port or DEFAULT_PORT),
+        database=source.database,
+        login_timeout=source.login_timeout_seconds,
+        timeout=source.query_timeout_seconds,
+        appname=f"scim-snapshot/{__version__}",
+        read_only=source.read_only,
+        autocommit=True,
+        tds_version=None,  # freetds.conf decides
+        encryption=None,  # freetds.conf decides; the argument would turn strict into TDS 7.x
+        **login,
+    )
 
 
 class SqlServerSource:
@@ -210,9 +216,9 @@ def _parameter_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _translated(config: Config) -> Iterator[None]:
+def _translated(config: Config, *, login: bool = False) -> Iterator[None]:
     """Turn what pymssql raises into a SourceError: cause in one sentence, and what to do."""
     try:
         yield
     except (pymssql.Error, pymssql.Warning, _mssql.MSSQLException) as error:
-        raise explain(error, config) from None
+        raise explain(error, config, login=login) from None

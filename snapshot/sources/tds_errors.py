@@ -27,7 +27,7 @@ _KNOWN: dict[int, tuple[str, str, str]] = {
     207: ("missing_column", "A column of the query does not exist.", "Check source.users.query."),
     3952: ("isolation", "SNAPSHOT isolation is not allowed in this database.", "A DBA runs: ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON."),
     3960: ("isolation", "The snapshot transaction was aborted by a concurrent change.", "It is read again at the next refresh."),
-    1205: ("deadlock", "SQL Server chose this read as the victim of a deadlock.", "It is read again at the next refresh; SNAPSHOT isolation avoids this."),
+    1205: ("deadlock", "SQL Server chose this read as the victim of a deadlock.", "SNAPSHOT isolation avoids this (source.isolation). It is read again at the next refresh."),
     1222: ("timeout", "A lock was not granted in time.", "SNAPSHOT isolation avoids waiting for locks (source.isolation)."),
     20003: ("timeout", "SQL Server did not answer in time.", "Raise source.query_timeout_seconds, or look for blocking."),
     20006: ("connection_lost", "The connection broke while sending.", "Check network and server."),
@@ -38,12 +38,18 @@ _KNOWN: dict[int, tuple[str, str, str]] = {
 }  # fmt: skip
 # 0: "Connection to the database failed for an unknown reason", for example a host that is not known.
 _CONNECT_FAILED = frozenset({0, 20002, 20004, 20008, 20009, 20014})
+# These two are retried at once, so they never mean the login: who tries a login again and again gets it locked.
+_LOGGED_IN = frozenset({"deadlock", "connection_lost"})
+_CLOSED = frozenset({20006, 20017, 20047})
 _MESSAGE = re.compile(r"DB-Lib error message.*\Z", re.DOTALL)
 _MAX_TEXT = 300
 
 
-def explain(error: BaseException, config: Config) -> SourceError:
-    """Return the SourceError for what the driver raised. Texts of the server are kept short, on one line."""
+def explain(error: BaseException, config: Config, *, login: bool = False) -> SourceError:
+    """Return the SourceError for what the driver raised, `login`: before the login was accepted.
+
+    Texts of the server are kept short, on one line.
+    """
     number, raw = _number_and_text(error)
     text = " ".join(_MESSAGE.sub("", raw).split()).rstrip(".")[:_MAX_TEXT]
     source = config.source
@@ -56,12 +62,19 @@ def explain(error: BaseException, config: Config) -> SourceError:
         number = 18456
     if number == 20047 and "20003" in raw:  # noqa: PLR2004 (a time-out in mid-result)
         number = 20003
-    if number in _KNOWN:
+    if number in _KNOWN and not (login and _KNOWN[number][0] in _LOGGED_IN):
         code, sentence, remedy = _KNOWN[number]
         detail = f" ({text})" if text and code in {"permission", "missing_object", "missing_column", "query"} else ""
         return SourceError(code, sentence.format(**facts) + detail, remedy=remedy, number=number)
-    if number in _CONNECT_FAILED:
+    if number in _CONNECT_FAILED or (login and number in _CLOSED):
         return _connect_failed(number, text, config)
+    if login:
+        return SourceError(
+            "login_refused",
+            f"SQL Server did not accept the login of {facts['login']}: {text or type(error).__name__} (error {number}).",
+            remedy="Look at the SQL Server error log. It is tried again at the next refresh.",
+            number=number,
+        )
     return SourceError(
         "query",
         f"SQL Server said: {text or type(error).__name__} (error {number}).",
@@ -85,11 +98,21 @@ def _connect_failed(number: int, text: str, config: Config) -> SourceError:
     if found is not None:
         return SourceError(found.code, found.cause, remedy=found.remedy, number=number)
     source = config.source
+    if source.instance and number not in _CLOSED:  # what listens behind the name of an instance was not probed
+        return SourceError(
+            "unreachable",
+            f"No connection to SQL Server at {source.server}\\{source.instance} (error {number}{': ' + text if text else ''}).",
+            remedy="Check that it runs, and the firewall (UDP 1434 for a named instance; a fixed port is safer).",
+            number=number,
+        )
     where = f"{source.server}\\{source.instance}" if source.instance else f"{source.server}:{source.port or 1433}"
+    what = "closed the connection during the login" if number in _CLOSED else "the login was broken off or not answered"
+    remedy = "Look at the SQL Server error log. It is tried again at the next refresh."
+    if source.auth != "sql":
+        remedy = "Check the ticket of this account (klist), the SPN and the SQL Server error log."
     return SourceError(
         "unreachable",
-        f"No connection to SQL Server at {where} (error {number}{': ' + text if text else ''}).",
-        remedy="Check that it runs, its port, and the firewall"
-        + (" (UDP 1434 for a named instance; a fixed port is safer)." if source.instance else "."),
+        f"SQL Server at {where} was reached, but {what} (error {number}{': ' + text if text else ''}).",
+        remedy=remedy,
         number=number,
     )

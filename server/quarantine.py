@@ -1,0 +1,173 @@
+"""What waits in quarantine, whom it would change, and a person's word on it. Behind the admin credential.
+
+The server decides and publishes nothing: it leaves a note that is bound to the content which was there, and the
+scheduler carries it out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
+
+from server.changes import people_by_change
+from server.errors import ConflictError, InvalidSyntaxError, NotFoundError, NotReadyError
+from server.keys import FACTS, LIVE
+from server.live import list_quarantined
+from server.notes import accepted_answer, check_method, fields_of, note_answer, scheduler_facts
+from server.query import search_request
+from snapshot.control import ask_decision
+from snapshot.errors import SnapshotError, StoreError
+from snapshot.store import quarantine_directory, read_manifest, readable_current
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from snapshot.control import RefreshRequest
+    from snapshot.store import Manifest
+
+PREFIX = ("admin", "quarantine")
+DEFAULT_PEOPLE, MAX_PEOPLE = 100, 1000
+_MAX_DIGITS = 18
+_RETRY_AFTER_SECONDS = 5
+
+
+class Quarantined(NamedTuple):
+    """One generation in quarantine: its manifest, or why that cannot be read."""
+
+    number: int
+    manifest: Manifest | None
+    damage: str
+    superseded: bool
+
+
+async def handle(request: web.Request) -> web.Response:
+    """Answer /admin/quarantine and what is below it."""
+    parts = request[FACTS].route.parts
+    match parts:
+        case ("admin", "quarantine"):
+            check_method(request)
+            return await _list(request)
+        case ("admin", "quarantine", number):
+            return await _show(request, _number(number))
+        case ("admin", "quarantine", number, "approve"):
+            return await _decide(request, _number(number), "approve")
+        case ("admin", "quarantine", number, "reject"):
+            return await _decide(request, _number(number), "reject")
+        case _:
+            raise NotFoundError("There is no such path.")
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS):
+        raise NotFoundError("There is no such path: a generation is a number.")
+    return int(text)
+
+
+async def _list(request: web.Request) -> web.Response:
+    live = request.app[LIVE]
+    try:
+        found = await asyncio.to_thread(_read_all, live.data_dir)
+    except OSError as error:
+        raise NotReadyError(
+            f"The quarantine cannot be read: {error.strerror}.", retry_after_seconds=_RETRY_AFTER_SECONDS
+        ) from None
+    return note_answer({"quarantine": [_shown(item) for item in found], "scheduler": scheduler_facts(live)})
+
+
+async def _show(request: web.Request, number: int) -> web.Response:
+    check_method(request)
+    search = search_request(request[FACTS].route.query, default_count=DEFAULT_PEOPLE, max_count=MAX_PEOPLE)
+    data_dir = request.app[LIVE].data_dir
+    found = await _find(data_dir, number)
+    if found.manifest is None:
+        return note_answer(_shown(found))
+    try:
+        people = await asyncio.to_thread(
+            people_by_change, quarantine_directory(data_dir, number), found.manifest.changes, search.count
+        )
+    except StoreError as error:
+        await _find(data_dir, number)  # decided on meanwhile?
+        raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
+    return note_answer({**_shown(found), "people": people})
+
+
+async def _decide(request: web.Request, number: int, kind: Literal["approve", "reject"]) -> web.Response:
+    check_method(request, "POST")
+    seen = _seen_content(await request.read())
+    live = request.app[LIVE]
+    found = await _find(live.data_dir, number)
+    content = found.manifest.content if found.manifest is not None else ""
+    if found.manifest is None and (kind == "approve" or seen is not None):
+        raise ConflictError(f"Generation {number} is damaged: {found.damage}")
+    if seen is not None and seen != content:
+        raise ConflictError(f"Generation {number} has other content than that. Look at it again.")
+    if kind == "approve" and found.superseded:
+        raise ConflictError(f"Generation {number} is older than the one being served. Run a refresh.")
+    principal = request[FACTS].principal
+    try:
+        asked: RefreshRequest = await asyncio.to_thread(
+            ask_decision, live.data_dir, kind, number, content=content, asked_by=principal
+        )
+    except StoreError as error:
+        raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
+    return accepted_answer(asked, live)
+
+
+def _seen_content(body: bytes) -> str | None:
+    """Return the digest that a body names, None for a request without a body."""
+    if not body:
+        return None
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        found = None
+    if not (isinstance(found, dict) and found.keys() <= {"content"} and isinstance(found.get("content", ""), str)):
+        raise InvalidSyntaxError('The body is neither empty nor {"content": "…"} with the digest of what was seen.')
+    return found.get("content")
+
+
+async def _find(data_dir: Path, number: int) -> Quarantined:
+    found = await asyncio.to_thread(_read_one, data_dir, number)
+    if found is None:
+        raise NotFoundError(f"No generation {number} is in quarantine.")
+    return found
+
+
+def _read_all(data_dir: Path) -> list[Quarantined]:
+    found = [_read_one(data_dir, number) for number in list_quarantined(data_dir)]
+    return [item for item in found if item is not None]
+
+
+def _read_one(data_dir: Path, number: int) -> Quarantined | None:
+    directory = quarantine_directory(data_dir, number)
+    superseded = number <= (readable_current(data_dir) or 0)
+    try:
+        return Quarantined(number, read_manifest(directory), "", superseded)
+    except SnapshotError as error:
+        # Without its folder it has been decided on, perhaps while we looked.
+        return Quarantined(number, None, error.cause, superseded) if directory.is_dir() else None
+
+
+def _shown(item: Quarantined) -> dict[str, Any]:
+    if item.manifest is None:
+        return {"generation": item.number, "superseded": item.superseded, "damage": item.damage}
+    manifest = item.manifest
+    return {
+        "generation": item.number,
+        "created_at": manifest.created_at,
+        "previous": manifest.previous,
+        "content": manifest.content,
+        "counts": {name: fields_of(facts) for name, facts in manifest.resource_types.items()},
+        "changes": fields_of(manifest.changes),
+        "refused": manifest.refused,
+        "rows": manifest.rows,
+        "rejects": manifest.rejects,
+        "reject_reasons": manifest.reject_reasons,
+        "kept": manifest.kept,
+        "emptied": {path: fields_of(facts) for path, facts in manifest.emptied.items()},
+        "superseded": item.superseded,
+    }

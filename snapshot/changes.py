@@ -1,0 +1,128 @@
+"""What differs between a finished index and the generation before: person by person, and emptied attributes."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from snapshot.errors import CorruptGenerationError
+from snapshot.scim import USER
+from snapshot.store import EmptiedFacts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from snapshot.index import Index
+
+NAME = "changes.jsonl"
+ADDED, CHANGED, DEACTIVATED, REMOVED, EXPIRED = "added", "changed", "deactivated", "removed", "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One person that differs; `new` and `old` are the ordinals in the two generations, None where there is none."""
+
+    kind: str
+    id: str
+    new: int | None
+    old: int | None
+
+
+# Who carries the new time is new, changed, or has just lost the row.
+_STAMPED = """
+    SELECT
+        CASE
+            WHEN n.removed IS NOT NULL THEN 'removed'
+            WHEN o.id IS NULL OR {removed} IS NOT NULL THEN 'added'
+            WHEN o.active AND NOT n.active THEN 'deactivated'
+            ELSE 'changed'
+        END,
+        n.id, n.ordinal, o.ordinal
+    FROM new.User AS n LEFT JOIN main.User AS o ON o.id = n.id WHERE n.last_modified = ?
+    ORDER BY n.ordinal
+"""
+# Nothing is delivered of these any more; a removed one has been delivered as such until now.
+_GONE = """
+    SELECT CASE WHEN {removed} IS NULL THEN 'removed' ELSE 'expired' END, id, NULL, ordinal
+    FROM main.User AS o WHERE NOT EXISTS (SELECT 1 FROM new.User WHERE id = o.id) ORDER BY ordinal
+"""
+_STILL_THERE = """
+    FROM new.User AS n JOIN main.User AS o ON o.id = n.id
+    WHERE n.last_modified = ? AND n.removed IS NULL AND {removed} IS NULL
+"""
+
+
+class Comparison:
+    """A finished index beside that of the generation before; a context manager."""
+
+    def __init__(self, previous: Index, new_index: Path, moment_ms: int) -> None:
+        self._previous = previous
+        self._new_index = new_index
+        self._moment_ms = moment_ms
+        self._removed = "o.removed" if previous.has_removed else "NULL"
+
+    def __enter__(self) -> Self:
+        """Open both files."""
+        self._db = sqlite3.connect(self._previous.uri, uri=True)
+        with self._guarded():
+            self._db.execute("ATTACH DATABASE ? AS new", (str(self._new_index),))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Close both files."""
+        self._db.close()
+
+    def people(self) -> Iterator[Change]:
+        """Yield everybody who differs: those who are there in order, then those who are gone."""
+        with self._guarded():
+            (known,) = self._db.execute("SELECT COUNT(*) FROM main.User").fetchone()
+            (total,) = self._db.execute("SELECT COUNT(*) FROM new.User").fetchone()
+            appeared = 0
+            for row in self._db.execute(_STAMPED.format(removed=self._removed), (self._moment_ms,)):
+                appeared += row[3] is None
+                yield Change(*row)
+            if total - appeared < known:
+                for row in self._db.execute(_GONE.format(removed=self._removed)):
+                    yield Change(*row)
+
+    def emptied(self) -> dict[str, EmptiedFacts]:
+        """Return the attributes that were filled for somebody who is still there and are empty now."""
+        with self._guarded():
+            tests = dict(self._tests())
+            if not tests:
+                return {}
+            sums = ", ".join(f"COALESCE(SUM({before} AND NOT {after}), 0)" for before, after in tests.values())
+            still_there = _STILL_THERE.format(removed=self._removed)
+            row = self._db.execute(f"SELECT {sums} {still_there}", (self._moment_ms,)).fetchone()
+            found = {}
+            for (path, (before, _)), emptied in zip(tests.items(), row, strict=True):
+                if emptied:
+                    query = f"SELECT COUNT(*) FROM main.User AS o WHERE {self._removed} IS NULL AND {before}"
+                    found[path] = EmptiedFacts(filled=self._db.execute(query).fetchone()[0], emptied=emptied)
+            return found
+
+    def _tests(self) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield, for each attribute that both know, the SQL that tells whether it is filled: in old, in new."""
+        columns = "SELECT path, tbl, col FROM {}.attribute"
+        new = {path: (table, column) for path, table, column in self._db.execute(columns.format("new"))}
+        for path, table, column in self._db.execute(columns.format("main")):
+            if path not in new:
+                continue
+            new_table, new_column = new[path]
+            if table == USER:
+                if column.startswith("a") and column != "active":
+                    yield path, (f"o.{column} IS NOT NULL", f"n.{new_column} IS NOT NULL")
+            elif column == "v_primary":  # every entry of a multi-valued attribute has this column: once an attribute
+                exists = "EXISTS (SELECT 1 FROM {}.{} WHERE ordinal = {}.ordinal)"
+                pair = exists.format("main", table, "o"), exists.format("new", new_table, "n")
+                yield path.partition(".")[0], pair
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise CorruptGenerationError(self._previous.path, f"SQLite says: {error}") from None

@@ -1,0 +1,163 @@
+"""The generation that a refresh is compared with: its index, and its bodies as far as they can be read.
+
+History needs the index only, so damaged bodies cost nothing. A damaged index or manifest is built again from the
+SCIM 2.0 bodies, where each user proves itself by its meta.version: people who did not change keep their times. If
+that is not possible either, an older generation tells who there was; what was said last is unknown then, so
+everybody gets a new lastModified, or a change could be lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from typing import TYPE_CHECKING
+
+from snapshot.canonical import canonical
+from snapshot.decode import decode
+from snapshot.encode import Encoded, encode, time_text
+from snapshot.errors import CorruptGenerationError, StoreError
+from snapshot.index import NAME as INDEX_NAME
+from snapshot.index import Index, IndexWriter
+from snapshot.reader import Bodies, check_file, offsets_name
+from snapshot.scim import USER, ScimVersion
+from snapshot.store import (
+    CREATING,
+    GENERATIONS,
+    ChangeFacts,
+    Manifest,
+    TypeFacts,
+    generation_directory,
+    list_numbers,
+    read_manifest,
+    readable_current,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from snapshot.config import Config
+    from snapshot.rules import Mapping
+
+_SALVAGED = f"{CREATING}salvaged"
+_NO_BYTES = memoryview(b"")
+
+
+class Previous:
+    """One generation as a refresh sees it; `is_stale`: a newer one was published, but cannot be read."""
+
+    def __init__(self, directory: Path, manifest: Manifest, index: Index, *, is_stale: bool = False) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.generation = manifest.generation
+        self.index = index
+        self.is_stale = is_stale
+        self._bodies: dict[ScimVersion, Bodies] = {}
+
+    def count(self, resource_type: str) -> int:
+        """Return the number of resources of a type."""
+        facts = self.manifest.resource_types.get(resource_type)
+        return facts.count if facts else 0
+
+    def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
+        """Return the resources [first, last) as comma-joined JSON; nothing if the files cannot be read.
+
+        The bytes are not checked against the manifest: whoever uses them checks each resource.
+        """
+        try:
+            if version not in self._bodies:
+                self._bodies[version] = Bodies(self.directory, resource_type, version, self.count(resource_type))
+            return self._bodies[version].slice(first, last)
+        except CorruptGenerationError:
+            return _NO_BYTES
+
+
+@contextlib.contextmanager
+def open_previous(config: Config) -> Iterator[Previous | None]:
+    """Open the generation in force, or the newest one before it whose people can be known; None if there is none.
+
+    The caller holds the writer lock.
+    """
+    data_dir = config.data_dir
+    number = readable_current(data_dir)
+    salvaged = data_dir / _SALVAGED
+    try:
+        yield None if number is None else _newest(data_dir, number, config.mapping, salvaged)
+    finally:
+        # A caller that still holds the index keeps the file on Windows; the next refresh sweeps it.
+        shutil.rmtree(salvaged, ignore_errors=True)
+
+
+def _newest(data_dir: Path, number: int, mapping: Mapping, salvaged: Path) -> Previous | None:
+    older = [item for item in list_numbers(data_dir / GENERATIONS) if item < number]
+    for candidate in (number, *reversed(older)):
+        directory = generation_directory(data_dir, candidate)
+        with contextlib.suppress(StoreError):
+            return _open(directory, candidate, mapping, salvaged, is_stale=candidate != number)
+    return None
+
+
+def _open(directory: Path, number: int, mapping: Mapping, salvaged: Path, *, is_stale: bool) -> Previous:
+    try:
+        manifest = read_manifest(directory)
+    except CorruptGenerationError:
+        manifest = None
+    if manifest is not None and manifest.format_version > 1:
+        with contextlib.suppress(CorruptGenerationError):
+            check_file(directory, manifest, INDEX_NAME)
+            return Previous(directory, manifest, Index(directory / INDEX_NAME), is_stale=is_stale)
+    count, newest_ms = _salvage(directory, mapping, salvaged)
+    if manifest is None:
+        manifest = _known_manifest(number, count, newest_ms)
+    elif manifest.resource_types[USER].count != count:
+        raise CorruptGenerationError(directory, "it holds fewer users than the manifest says")
+    return Previous(directory, manifest, Index(salvaged / INDEX_NAME), is_stale=is_stale)
+
+
+def _known_manifest(number: int, count: int, newest_ms: int) -> Manifest:
+    """Return what the bodies alone tell of a generation; no configuration has this digest."""
+    return Manifest(
+        generation=number,
+        created_at=time_text(newest_ms).decode("ascii"),
+        created_ms=newest_ms,
+        config_digest="",
+        resource_types={USER: TypeFacts(count=count)},
+        rows=count,
+        rejects=0,
+        changes=ChangeFacts(),
+        seconds={},
+        files={},
+    )
+
+
+def _salvage(directory: Path, mapping: Mapping, salvaged: Path) -> tuple[int, int]:
+    """Build the index of a generation again from its bodies; return (users, the newest lastModified in ms).
+
+    CorruptGenerationError if a single user cannot be proven. Who was being sent as removed is then an inactive user
+    like others, and begins as removed once more.
+    """
+    path = directory / offsets_name(USER, ScimVersion.V2_0)
+    try:
+        count = max(path.stat().st_size // 8 - 1, 0)
+    except OSError as error:
+        raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
+    bodies = Bodies(directory, USER, ScimVersion.V2_0, count)
+    if bodies.end != len(bodies.bytes):
+        raise CorruptGenerationError(directory, "bodies and offsets do not fit together")
+    shutil.rmtree(salvaged, ignore_errors=True)
+    salvaged.mkdir()
+    writer = IndexWriter(salvaged / INDEX_NAME, mapping)
+    newest_ms = 0
+    try:
+        for ordinal in range(count):
+            found = decode(bytes(bodies.slice(ordinal, ordinal + 1)))
+            if found is None:
+                raise CorruptGenerationError(directory, f"user {ordinal} cannot be read back")
+            # Format 1 had the attributes in the order of the configuration.
+            encoded = Encoded(encode(canonical(found.resource)))
+            writer.add(ordinal, encoded, found.created_ms, found.modified_ms)
+            newest_ms = max(newest_ms, found.modified_ms)
+        writer.finish()
+    finally:
+        writer.discard()
+    return count, newest_ms
