@@ -382,6 +382,18 @@ def test_snapshot_format_is_described():
     assert f"\n| {store.FORMAT_VERSION} | " in sections_of(text)["Versions"]
 
 
+def test_guarantees_name_tests_that_exist():
+    """Each test and test file that docs/guarantees.md names is there."""
+    text = text_of("docs/guarantees.md")
+    files = set(re.findall(r"`(test_\w+\.py)`", text))
+    names = set(re.findall(r"`(test_\w+)`", text))
+    assert len(names) > 20
+    found = {path.name: text_of(path) for path in (TREE / "tests").glob("test_*.py")}
+    assert [] == sorted(files - found.keys())
+    written = set(re.findall(r"^(?:async )?def (test_\w+)", "\n".join(found.values()), re.MULTILINE))
+    assert [] == sorted(names - written)
+
+
 def test_every_dependency_is_explained():
     """Each runtime dependency and its floor has its row in docs/development.md."""
     text = text_of("docs/development.md")
