@@ -6,11 +6,13 @@ between would else miss its changes for ever.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from snapshot.audit import Decision, decision, write_decision
+from snapshot.config import config_digest
 from snapshot.encode import time_text
 from snapshot.errors import CorruptGenerationError, StoreError
 from snapshot.history import stamp_ms
@@ -22,12 +24,15 @@ from snapshot.store import (
     FORMAT_VERSION,
     Staging,
     disk_errors,
+    is_superseded,
     prune,
     publish_quarantined,
     quarantine_directory,
     read_manifest,
     readable_current,
     remove,
+    return_unapproved,
+    supersede_quarantine,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +49,8 @@ def approve(config: Config, number: int, *, who: str, content: str = "") -> Mani
     is damaged, holds something else, or is older than the one being served.
     """
     data_dir = config.data_dir
+    with disk_errors(data_dir):
+        return_unapproved(data_dir)
     directory = _quarantined(data_dir, number)
     current = readable_current(data_dir)
     if current is not None and number <= current:
@@ -53,6 +60,17 @@ def approve(config: Config, number: int, *, who: str, content: str = "") -> Mani
         )
     manifest = open_generation(directory).manifest
     _check_content(manifest, content)
+    if is_superseded(data_dir, number):
+        raise StoreError(
+            f"Generation {number} is void: since then a refresh found what is being served to be right, "
+            "or another generation was approved.",
+            remedy="Run a refresh; what it refuses can be approved.",
+        )
+    if manifest.config_digest != config_digest(config):
+        raise StoreError(
+            f"Generation {number} was made with another query, mapping, policy or public URL than is configured now.",
+            remedy="Run a refresh and approve its result.",
+        )
     if manifest.format_version != FORMAT_VERSION:
         raise StoreError(
             f"Generation {number} has format version {manifest.format_version}; this program writes {FORMAT_VERSION}.",
@@ -78,6 +96,8 @@ def approve(config: Config, number: int, *, who: str, content: str = "") -> Mani
         with disk_errors(data_dir):
             write_decision(data_dir, decision(manifest, "approve", who, failed=error.cause))
         raise
+    with contextlib.suppress(OSError):  # the others were compared with what is no longer in force, which is checked too
+        supersede_quarantine(data_dir)
     prune(data_dir, config.store.keep_generations)
     return approved
 
@@ -107,7 +127,10 @@ def reject(config: Config, number: int, *, who: str, content: str = "") -> None:
         entry = Decision(at=now_text(), who=who, action="reject", generation=number)
     with disk_errors(config.data_dir):
         write_decision(config.data_dir, entry)
-        remove(config.data_dir, directory)
+        if not remove(config.data_dir, directory):
+            cause = f"{directory} cannot be removed."
+            write_decision(config.data_dir, msgspec.structs.replace(entry, at=now_text(), failed=cause))
+            raise StoreError(cause, remedy="Perhaps a program has a file of it open: try again.")
 
 
 def _check_content(manifest: Manifest, content: str) -> None:

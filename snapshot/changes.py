@@ -35,7 +35,8 @@ class Change:
 _STAMPED = """
     SELECT
         CASE
-            WHEN n.removed IS NOT NULL THEN 'removed'
+            WHEN n.removed IS NOT NULL AND {removed} IS NULL THEN 'removed'
+            WHEN n.removed IS NOT NULL THEN 'changed'
             WHEN o.id IS NULL OR {removed} IS NOT NULL THEN 'added'
             WHEN o.active AND NOT n.active THEN 'deactivated'
             ELSE 'changed'
@@ -55,14 +56,22 @@ _STILL_THERE = """
 """
 
 
+# Types of one multi-valued attribute that are watched.
+_MAX_TYPES = 20
+
+
 class Comparison:
     """A finished index beside that of the generation before; a context manager."""
 
-    def __init__(self, previous: Index, new_index: Path, moment_ms: int) -> None:
+    def __init__(self, previous: Index, new_index: Path, moment_ms: int, *, salvaged: bool = False) -> None:
+        """Compare; `salvaged`: it is not known any more which inactive users had no row."""
         self._previous = previous
         self._new_index = new_index
         self._moment_ms = moment_ms
         self._removed = "o.removed" if previous.has_removed else "NULL"
+        if salvaged:
+            # Counted as removed when they lost the row, or inactive: neither is news for the guard.
+            self._removed = "CASE WHEN o.active THEN NULL ELSE 0 END"
 
     def __enter__(self) -> Self:
         """Open both files."""
@@ -108,17 +117,24 @@ class Comparison:
         """Yield, for each attribute that both know, the SQL that tells whether it is filled: in old, in new."""
         columns = "SELECT path, tbl, col FROM {}.attribute"
         new = {path: (table, column) for path, table, column in self._db.execute(columns.format("new"))}
-        for path, table, column in self._db.execute(columns.format("main")):
+        for path, table, column in self._db.execute(columns.format("main")).fetchall():
             if path not in new:
                 continue
-            new_table, new_column = new[path]
+            new_column = new[path][1]
             if table == USER:
                 if column.startswith("a") and column != "active":
                     yield path, (f"o.{column} IS NOT NULL", f"n.{new_column} IS NOT NULL")
-            elif column == "v_primary":  # every entry of a multi-valued attribute has this column: once an attribute
-                exists = "EXISTS (SELECT 1 FROM {}.{} WHERE ordinal = {}.ordinal)"
-                pair = exists.format("main", table, "o"), exists.format("new", new_table, "n")
-                yield path.partition(".")[0], pair
+            elif column == "v_type":
+                yield from self._tests_by_type(path.partition(".")[0], table)
+            elif column != "v_primary":  # some entry always has that
+                yield path.removesuffix(".value"), _filled(table, f"{column} IS NOT NULL")
+
+    def _tests_by_type(self, name: str, table: str) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the same for the values of each type, for example work addresses: one column may fill only those."""
+        types = f"SELECT DISTINCT v_type FROM main.{table} WHERE v_type IS NOT NULL ORDER BY 1 LIMIT {_MAX_TYPES}"
+        for (kind,) in self._db.execute(types).fetchall():
+            literal = "'" + kind.replace("'", "''").replace("\0", "") + "'"
+            yield f'{name}[type eq "{kind}"]', _filled(table, f"v_type = {literal}")
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -126,3 +142,8 @@ class Comparison:
             yield
         except sqlite3.Error as error:
             raise CorruptGenerationError(self._previous.path, f"SQLite says: {error}") from None
+
+
+def _filled(table: str, condition: str) -> tuple[str, str]:
+    exists = "EXISTS (SELECT 1 FROM {}.{} WHERE ordinal = {}.ordinal AND {})"
+    return exists.format("main", table, "o", condition), exists.format("new", table, "n", condition)

@@ -357,7 +357,10 @@ class Index:
     def known(self, resource_id: str) -> Known | None:
         """Return what is known of one resource."""
         query = f"SELECT {self._known} FROM {USER} WHERE id = ?"
-        row: Known | None = self._db.execute(query, (resource_id,)).fetchone()
+        try:
+            row: Known | None = self._db.execute(query, (resource_id,)).fetchone()
+        except UnicodeEncodeError:
+            return None  # the id of a rejected row may be no valid text
         return row
 
     def known_at(self, ordinal: int) -> Known:

@@ -44,14 +44,20 @@ _NO_BYTES = memoryview(b"")
 
 
 class Previous:
-    """One generation as a refresh sees it; `is_stale`: a newer one was published, but cannot be read."""
+    """One generation as a refresh sees it.
 
-    def __init__(self, directory: Path, manifest: Manifest, index: Index, *, is_stale: bool = False) -> None:
+    `is_stale`: a newer one was published, but cannot be read. `is_salvaged`: the index was built again.
+    """
+
+    def __init__(
+        self, directory: Path, manifest: Manifest, index: Index, *, is_stale: bool = False, is_salvaged: bool = False
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
         self.generation = manifest.generation
         self.index = index
         self.is_stale = is_stale
+        self.is_salvaged = is_salvaged
         self._bodies: dict[ScimVersion, Bodies] = {}
 
     def count(self, resource_type: str) -> int:
@@ -111,7 +117,7 @@ def _open(directory: Path, number: int, mapping: Mapping, salvaged: Path, *, is_
         manifest = _known_manifest(number, count, newest_ms)
     elif manifest.resource_types[USER].count != count:
         raise CorruptGenerationError(directory, "it holds fewer users than the manifest says")
-    return Previous(directory, manifest, Index(salvaged / INDEX_NAME), is_stale=is_stale)
+    return Previous(directory, manifest, Index(salvaged / INDEX_NAME), is_stale=is_stale, is_salvaged=True)
 
 
 def _known_manifest(number: int, count: int, newest_ms: int) -> Manifest:

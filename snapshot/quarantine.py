@@ -10,7 +10,7 @@ from snapshot.errors import StoreError
 from snapshot.index import NAME as INDEX_NAME
 from snapshot.reader import check_file
 from snapshot.scim import USER
-from snapshot.store import QUARANTINE, list_numbers, quarantine_directory, read_manifest
+from snapshot.store import QUARANTINE, is_superseded, list_numbers, quarantine_directory, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +41,7 @@ def same_in_quarantine(data_dir: Path, manifest: Manifest) -> int | None:
         try:
             directory = quarantine_directory(data_dir, number)
             waiting = read_manifest(directory)
-            if waiting.content != manifest.content:
+            if waiting.content != manifest.content or is_superseded(data_dir, number):
                 continue
             # One that was damaged cannot be approved: it must not stand in the way of a whole one.
             for name in waiting.files:

@@ -47,8 +47,9 @@ from snapshot.store import (
     prune,
     prune_quarantine,
     read_current,
-    readable_current,
     stage,
+    supersede_quarantine,
+    was_published,
     writer_lock,
 )
 from snapshot.tombstones import Tombstones
@@ -98,6 +99,7 @@ def refresh(config: Config, *, report: Report | None = None) -> Refreshed:
             finally:
                 work.discard()
         if previous is not None and _is_unchanged(config, manifest, previous.manifest):
+            supersede_quarantine(config.data_dir)
             return Refreshed(previous.manifest, published=False)
         if manifest.refused:
             raise PublishRefusedError(_put_aside(config, staging, manifest), manifest.refused)
@@ -152,9 +154,10 @@ class _Refresh:
         self._previous = previous
         self._report = report
         self._directory = staging.directory
-        self._marker_ms = publication_ms(config.data_dir)
+        # Of a damaged generation the newest time of a user may be all that is known.
+        self._marker_ms = max(publication_ms(config.data_dir), previous.manifest.created_ms + 1 if previous else 0)
         # A generation that was published before may be lost for us and still be served.
-        self._is_first = previous is None and readable_current(config.data_dir) is None
+        self._is_first = previous is None and not was_published(config.data_dir)
         self._history = History(previous, self._marker_ms)
         self._index = IndexWriter(self._directory / INDEX_NAME, config.mapping)
         self._bodies = [
@@ -377,7 +380,9 @@ class _Refresh:
         new_index = self._directory / INDEX_NAME
         with (
             path.open("wb", buffering=1 << 16) as file,
-            Comparison(self._previous.index, new_index, self._marker_ms) as comparison,
+            Comparison(
+                self._previous.index, new_index, self._marker_ms, salvaged=self._previous.is_salvaged
+            ) as comparison,
         ):
             bodies = Bodies(self._directory, USER, ScimVersion.V2_0, users)
             for change in comparison.people():

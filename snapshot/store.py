@@ -4,6 +4,7 @@ DATA_DIR/
     LOCK                        held by the process that writes a generation
     CURRENT                     the number of the newest generation, replaced in one step
     NUMBER                      the highest number that a generation in quarantine had
+    SUPERSEDED                  the highest number of those in quarantine that are void
     generations/00000042/       immutable once it has this name
     quarantine/00000043/        refused by the guard, waits for approve or reject
 
@@ -41,6 +42,7 @@ GENERATIONS = "generations"
 QUARANTINE = "quarantine"
 CURRENT = "CURRENT"
 NUMBER = "NUMBER"
+SUPERSEDED = "SUPERSEDED"
 MANIFEST = "manifest.json"
 CREATING = ".creating-"
 # Beyond 18 digits a number fits no 64-bit integer: it is damage, and could neither be shown nor counted on.
@@ -157,6 +159,11 @@ def readable_current(data_dir: Path) -> int | None:
     except CorruptGenerationError:
         number = None
     return max(list_numbers(data_dir / GENERATIONS), default=None) if number is None else number
+
+
+def was_published(data_dir: Path) -> bool:
+    """Tell whether anything was ever published here, also if nothing of it can be read any more."""
+    return (data_dir / CURRENT).exists() or bool(list_numbers(data_dir / GENERATIONS))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -306,10 +313,11 @@ def stage(data_dir: Path) -> Iterator[Staging]:
     """
     with disk_errors(data_dir):
         sweep(data_dir)
+        return_unapproved(data_dir)
         number = 1 + max(
             (
                 readable_current(data_dir) or 0,
-                _last_number(data_dir),
+                _read_number(data_dir / NUMBER),
                 *list_numbers(data_dir / GENERATIONS)[-1:],
                 *list_numbers(data_dir / QUARANTINE)[-1:],
             )
@@ -322,10 +330,10 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _last_number(data_dir: Path) -> int:
-    """Return the highest number given to a quarantined generation, which a person may have removed since."""
+def _read_number(path: Path) -> int:
+    """Return the number in a small file; 0 if there is none."""
     try:
-        text = (data_dir / NUMBER).read_text("ascii").strip()
+        text = path.read_text("ascii").strip()
     except (OSError, ValueError):
         return 0
     return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else 0
@@ -336,7 +344,7 @@ def sweep(data_dir: Path) -> None:
     for entry in list(os.scandir(data_dir)) if data_dir.is_dir() else []:
         if entry.name.startswith(CREATING):
             shutil.rmtree(entry.path, ignore_errors=True)
-        elif entry.name in {f"{CURRENT}.tmp", f"{NUMBER}.tmp"}:
+        elif entry.name in {f"{CURRENT}.tmp", f"{NUMBER}.tmp", f"{SUPERSEDED}.tmp"}:
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)  # noqa: PTH108 (a DirEntry has a path already)
 
@@ -360,6 +368,7 @@ def prune(data_dir: Path, keep: int) -> list[int]:
 def remove(data_dir: Path, directory: Path) -> bool:
     """Remove a directory, out of the way in one step first: nobody meets half of one, the next writer sweeps it."""
     doomed = data_dir / f"{CREATING}pruned-{directory.name}"
+    shutil.rmtree(doomed, ignore_errors=True)
     try:
         directory.rename(doomed)
     except OSError:
@@ -377,8 +386,44 @@ def publish_quarantined(data_dir: Path, manifest: Manifest) -> Manifest:
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
         _sync_directory(target.parent)
-        set_current(data_dir, manifest.generation)
+        try:
+            set_current(data_dir, manifest.generation)
+        except OSError:
+            if read_current(data_dir) != manifest.generation:
+                target.rename(source)  # it waits again
+            raise
     return manifest
+
+
+def return_unapproved(data_dir: Path) -> None:
+    """Bring back to quarantine what an approval that died has moved but not made CURRENT. Raises OSError."""
+    try:
+        current = read_current(data_dir)
+    except StoreError:
+        return
+    for number in list_numbers(data_dir / GENERATIONS):
+        if current is None or number <= current:
+            continue
+        directory = generation_directory(data_dir, number)
+        with contextlib.suppress(StoreError):
+            if read_manifest(directory).refused:
+                (data_dir / QUARANTINE).mkdir(exist_ok=True)
+                directory.rename(quarantine_directory(data_dir, number))
+
+
+def supersede_quarantine(data_dir: Path) -> None:
+    """Note that what waits in quarantine is void.
+
+    Since it was refused, a refresh has found what is being served to be right, or another one of them was approved.
+    """
+    newest = max(list_numbers(data_dir / QUARANTINE), default=0)
+    if newest > _read_number(data_dir / SUPERSEDED):
+        replace_file(data_dir / SUPERSEDED, f"{directory_name(newest)}\n".encode())
+
+
+def is_superseded(data_dir: Path, number: int) -> bool:
+    """Tell whether a generation in quarantine can only be rejected, because something newer is known."""
+    return number <= max(readable_current(data_dir) or 0, _read_number(data_dir / SUPERSEDED))
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:

@@ -198,7 +198,7 @@ class Ledger:
 
 
 # What may lie in the data folder when nobody writes.
-LASTING = {"LOCK", "LOCK.pid", "CURRENT", "NUMBER", "audit.jsonl", GENERATIONS, QUARANTINE}
+LASTING = {"LOCK", "LOCK.pid", "CURRENT", "NUMBER", "SUPERSEDED", "audit.jsonl", GENERATIONS, QUARANTINE}
 
 
 class FolderCheck:
@@ -215,7 +215,7 @@ class FolderCheck:
         assert number >= self.current
         self.current = number
         for entry in self._data_dir.iterdir() if self._data_dir.is_dir() else ():
-            temporary = entry.name.startswith(CREATING) or entry.name in {"CURRENT.tmp", "NUMBER.tmp"}
+            temporary = entry.name.startswith(CREATING) or entry.name in {"CURRENT.tmp", "NUMBER.tmp", "SUPERSEDED.tmp"}
             assert temporary or entry.name in LASTING, entry.name
         numbers = list_numbers(self._data_dir / GENERATIONS)
         assert not number or number in numbers, "CURRENT names what is not there"

@@ -195,3 +195,59 @@ def test_times_grow_whatever_the_clock(folder, monkeypatch):
         if last:
             assert 1 == newer_than(folder, last)
         last = manifest.created_at
+
+
+def test_one_kind_of_phone_that_is_suddenly_gone(folder):
+    """A column that fills only the addresses of one type is watched too."""
+    folder.settings["guard"] = {}
+    folder.settings["mapping"]["emails"] = [{"value": "login", "type": "work"}, {"value": "mail", "type": "home's"}]
+    folder.publish(people(60))
+    with pytest.raises(PublishRefusedError, match=r"emails\[type eq .home's.\] was filled for 60 users"):
+        folder.publish([person(number, mail=None) for number in range(1, 61)])
+
+
+def test_removed_people_are_not_removed_twice(folder):
+    """Neither a changed mapping nor damage makes news of people who lost their row long ago."""
+    folder.settings["guard"] = {"always_allowed_removed": 3, "max_changed_percent": 100}
+    folder.publish(people(20))
+    folder.publish(people(17))
+    folder.publish(people(14))
+    folder.settings["mapping"]["title"] = "login"
+    manifest = folder.refresh()
+    assert (0, 14) == (manifest.changes.removed, manifest.changes.changed)
+    damage(folder, manifest.generation, "index.sqlite")
+    manifest = folder.publish([*people(13), person(14, mail="new@x.com")])
+    assert (0, 7) == (manifest.changes.removed, manifest.changes.changed)
+    assert 6 == manifest.resource_types[USER].removed
+
+
+def test_times_of_a_damaged_generation_are_not_undercut(folder, monkeypatch):
+    """With the newest manifest damaged and the clock set back, new times are still later than all that were sent."""
+    folder.publish(people(3))
+    folder.publish([*people(2), person(3, mail="new@x.com")])
+    sent = max(item["lastModified"] for item in meta(folder).values())
+    damage(folder, 2, "manifest.json")
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3_600_000_000_000)
+    folder.publish([*people(2), person(3, mail="newer@x.com")])
+    assert meta(folder)["E00003"]["lastModified"] > sent
+
+
+@pytest.mark.parametrize("text", [b"", b"\0" * 9, b"00000001\n"])
+def test_a_folder_whose_generations_are_gone(folder, text):
+    """Where CURRENT is left of what was published, the next generation is no first one: it waits for a person."""
+    folder.settings["guard"] = {}
+    folder.publish(people(3))
+    shutil.rmtree(folder.data_dir / "generations")
+    (folder.data_dir / "CURRENT").write_bytes(text)
+    with pytest.raises(PublishRefusedError, match="nothing to compare with"):
+        folder.publish(people(2))
+
+
+def test_a_rejected_row_whose_id_is_no_text(folder):
+    """An id that is not valid Unicode is the reject of one row, also when there is a generation before."""
+    folder.publish(people(2))
+    with folder.fill(people(3)).open() as database:
+        database.execute("INSERT INTO people VALUES (CAST(X'61ff62' AS TEXT), 'x', NULL, 1)")
+    manifest = folder.refresh()
+    assert (1, 3) == (manifest.rejects, manifest.resource_types[USER].count)
