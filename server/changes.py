@@ -1,4 +1,7 @@
-"""The people by name that a generation in quarantine would change: the first of each kind from its changes.jsonl."""
+"""The people by name that a generation in quarantine would change: the first of each kind from its changes.jsonl.
+
+Where there is no generation to compare with, everybody is added, and they are read from the bodies.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from snapshot.errors import CorruptGenerationError
+from snapshot.reader import Bodies, body_name, check_file, offsets_name
+from snapshot.scim import USER, ScimVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from snapshot.store import ChangeFacts
+    from snapshot.store import ChangeFacts, Manifest
 
 NAME = "changes.jsonl"
 # Those whom a mistake hurts stand first.
@@ -26,8 +31,46 @@ class _Change(msgspec.Struct, frozen=True):
     userName: str | None = None  # noqa: N815 (the name on the wire)
 
 
-def people_by_change(directory: Path, totals: ChangeFacts, count: int) -> dict[str, Any]:
+class _User(msgspec.Struct, frozen=True):
+    id: str
+    userName: str | None = None  # noqa: N815 (the name on the wire)
+
+
+def checked_people(directory: Path, manifest: Manifest, count: int) -> dict[str, Any]:
     """Return for each kind of change up to `count` people, and whether there are `more`. Blocking.
+
+    Each file that is read is checked first. Raises CorruptGenerationError.
+    """
+    if manifest.previous is None:
+        people = _first_users(directory, manifest, count + 1)
+        return _shown({kind: people if kind == "added" else [] for kind in KINDS}, count)
+    check_file(directory, manifest, NAME)
+    return people_by_change(directory, manifest.changes, count)
+
+
+def _shown(found: dict[str, list[dict[str, str]]], count: int) -> dict[str, Any]:
+    return {kind: {"people": people[:count], "more": len(people) > count} for kind, people in found.items()}
+
+
+def _first_users(directory: Path, manifest: Manifest, count: int) -> list[dict[str, str]]:
+    version = ScimVersion.V2_0
+    for name in (body_name(USER, version), offsets_name(USER, version)):
+        check_file(directory, manifest, name)
+    total = manifest.resource_types[USER].count
+    bodies = Bodies(directory, USER, version, total)
+    users = [bodies.slice(ordinal, ordinal + 1) for ordinal in range(min(count, total))]
+    try:
+        return [_named(msgspec.json.decode(user, type=_User)) for user in users]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise CorruptGenerationError(directory / body_name(USER, version), "a user of it cannot be read") from None
+
+
+def _named(person: _User | _Change) -> dict[str, str]:
+    return {"id": person.id} | ({"userName": person.userName} if person.userName else {})
+
+
+def people_by_change(directory: Path, totals: ChangeFacts, count: int) -> dict[str, Any]:
+    """Return the same of changes.jsonl alone, unchecked.
 
     Reads the file no further than the last line that is needed, one line at a time. Raises CorruptGenerationError.
     """
@@ -47,13 +90,13 @@ def people_by_change(directory: Path, totals: ChangeFacts, count: int) -> dict[s
                 people = found.get(change.change)
                 if people is None or len(people) == needed[change.change]:
                     continue
-                people.append({"id": change.id} | ({"userName": change.userName} if change.userName else {}))
+                people.append(_named(change))
                 missing -= 1
                 if len(people) == needed[change.change]:
                     complete += (_beginning(change.change),)
     except OSError as error:
         raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
-    return {kind: {"people": people[:count], "more": len(people) > count} for kind, people in found.items()}
+    return _shown(found, count)
 
 
 def _beginning(kind: str) -> bytes:

@@ -14,10 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from snapshot.control import SchedulerStatus, read_status
-from snapshot.errors import NoSnapshotError, SnapshotError, StoreError
+from snapshot.errors import CorruptGenerationError, NoSnapshotError, SnapshotError, StoreError
 from snapshot.logs import now_text
 from snapshot.reader import Snapshot, open_previous_good, open_snapshot
-from snapshot.store import QUARANTINE, list_numbers, quarantine_directory, read_current, read_manifest
+from snapshot.store import (
+    CURRENT,
+    GENERATIONS,
+    QUARANTINE,
+    list_numbers,
+    quarantine_directory,
+    read_current,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +35,16 @@ log = logging.getLogger(__name__)
 
 _FIRST_RETRY_SECONDS = 2.0
 _LAST_RETRY_SECONDS = 60.0
+# The first publication gives a generation its number a moment before CURRENT names it.
+_PUBLICATION_SECONDS = 2.0
+
+
+def list_generations(data_dir: Path) -> list[int]:
+    """Return the numbers of the published generations, ascending; none if they cannot be listed."""
+    try:
+        return list_numbers(data_dir / GENERATIONS)
+    except OSError:
+        return []
 
 
 def list_quarantined(data_dir: Path) -> list[int]:
@@ -50,6 +68,7 @@ class Folder:
     open_newest: Callable[[Path], Snapshot] = open_snapshot
     open_previous: Callable[[Path, int], Snapshot | None] = open_previous_good
     read_status: Callable[[Path], SchedulerStatus | None] = read_status
+    list_generations: Callable[[Path], list[int]] = list_generations
     list_quarantined: Callable[[Path], list[int]] = list_quarantined
     read_refused: Callable[[Path, int], tuple[str, ...] | None] = read_refused
 
@@ -74,9 +93,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What one look at the folder found: the number in CURRENT, or why it cannot be read."""
+    """What one look at the folder found: the number in CURRENT, or why it cannot be read.
+
+    `lost`: CURRENT names nothing although generations are there.
+    """
 
     number: int | None
+    lost: bool
     error: SnapshotError | None
     scheduler: SchedulerStatus | None
     waiting: tuple[Waiting, ...]
@@ -110,13 +133,13 @@ class LiveSnapshot:
         self._clock = clock
         self._pause_seconds = _FIRST_RETRY_SECONDS
         self._retry_at = 0.0
+        self._lost_at: float | None = None
         self._told_waiting = 0
 
     @property
     def serves_previous(self) -> bool:
-        """Whether the newest generation cannot be opened and an older one is served."""
-        newest = self.failed.generation if self.failed is not None else None
-        return self.current is not None and newest is not None and self.current.generation < newest
+        """Whether another generation is served than the one that CURRENT names, or should name."""
+        return self.current is not None and self.failed is not None
 
     async def poll(self) -> None:
         """Look once; open and swap if there is a newer generation. Never raises for what it finds."""
@@ -127,16 +150,20 @@ class LiveSnapshot:
             return
         self.scheduler = seen.scheduler
         self._note_waiting(seen.waiting)
+        if seen.lost:
+            await self._miss_current()
+            return
+        self._lost_at = None
         if seen.error is not None:
             await self._do_without_current(seen.error)
             return
         number = seen.number
-        if number is None:
+        if not number:
             return
         if self.current is not None and number <= self.current.generation:
             if number == self.current.generation:
                 self._note_success()
-            else:
+            elif self.failed is None or self.failed.generation != number:
                 self._note_failure(number, _older(number, self.current.generation))
             return
         if self.failed is not None and self.failed.generation == number and self._clock() < self._retry_at:
@@ -151,8 +178,16 @@ class LiveSnapshot:
             number = self._folder.read_current(self.data_dir)
         except SnapshotError as caught:
             error = caught
-        published = max(number or 0, self.current.generation if self.current is not None else 0)
-        return _Seen(number, error, self._folder.read_status(self.data_dir), self._look_for_waiting(published))
+        served = self.current.generation if self.current is not None else 0
+        named = bool(number) or error is not None
+        there = [] if named else self._folder.list_generations(self.data_dir)
+        return _Seen(
+            number,
+            not named and bool(there or served),
+            error,
+            self._folder.read_status(self.data_dir),
+            self._look_for_waiting(max(number or 0, served, *there)),
+        )
 
     def _look_for_waiting(self, published: int) -> tuple[Waiting, ...]:
         """Read why each newer generation was refused; what is known is not read again, for it never changes."""
@@ -174,6 +209,14 @@ class LiveSnapshot:
                 facts = {"generation": item.generation, "refused": item.refused}
                 log.warning("a generation waits in quarantine", extra={"facts": facts})
 
+    async def _miss_current(self) -> None:
+        """CURRENT is missing or 0 though something has been published: damage, unless it is about to be written."""
+        if self._lost_at is None:
+            self._lost_at = self._clock()
+        if self._clock() - self._lost_at >= _PUBLICATION_SECONDS:
+            error = CorruptGenerationError(self.data_dir / CURRENT, "it is missing or 0, but generations are there")
+            await self._do_without_current(error)
+
     async def _do_without_current(self, error: SnapshotError) -> None:
         """CURRENT holds no number: what is served stays; at the start the newest good generation is served."""
         known = self.failed
@@ -193,7 +236,10 @@ class LiveSnapshot:
         except StoreError as error:
             self._note_failure(number, error)
             if self.current is None:
+                # An older one has been published; one above CURRENT was about to be.
                 await self._fall_back(number)
+            if self.current is None:
+                await self._fall_back(sys.maxsize)
             return
         except Exception as error:
             log.exception("open failed", extra={"facts": {"generation": number}})
@@ -204,7 +250,7 @@ class LiveSnapshot:
         self._note_success()
 
     async def _fall_back(self, before: int) -> None:
-        """Serve the newest good generation before a broken one: better yesterday's people than none."""
+        """Serve the newest good generation below a number: better yesterday's people than none."""
         started = self._clock()
         try:
             opened = await asyncio.to_thread(self._folder.open_previous, self.data_dir, before)

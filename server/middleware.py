@@ -126,10 +126,11 @@ def shown_path(route: Route) -> str:
 
 def _log(request: web.Request, facts: RequestFacts, response: web.StreamResponse, started: float) -> None:
     status = response.status
-    if status >= _SERVER_ERROR:
-        level = logging.WARNING
-    elif facts.quiet and status < _CLIENT_ERROR:
+    if facts.quiet and (status < _CLIENT_ERROR or status == HTTPStatus.SERVICE_UNAVAILABLE):
+        # A probe that is told "not ready" or "stale" asks again and again: what is wrong has been logged once.
         level = logging.DEBUG
+    elif status >= _SERVER_ERROR:
+        level = logging.WARNING
     else:
         level = logging.INFO
     request_log = request.app[REQUEST_LOG]

@@ -28,13 +28,23 @@ from snapshot.errors import SnapshotError
 from snapshot.guard import users_with_a_row
 from snapshot.quarantine_commands import decide, list_quarantine, show_audit, show_quarantined
 from snapshot.secret import hash_secret
-from snapshot.store import QUARANTINE, generation_directory, list_numbers, read_current, read_manifest
+from snapshot.store import (
+    CURRENT,
+    GENERATIONS,
+    QUARANTINE,
+    generation_directory,
+    list_numbers,
+    read_current,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
     from snapshot.config import Config
+    from snapshot.control import SchedulerStatus
+    from snapshot.store import Manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,49 +178,81 @@ def _hash_secret(*, from_stdin: bool) -> int:
 
 
 def _status(config: Config, options: argparse.Namespace) -> int:
-    """Print the newest generation and the scheduler's last word; exit 1 when nothing is published."""
-    number = read_current(config.data_dir)
-    manifest = read_manifest(generation_directory(config.data_dir, number)) if number is not None else None
+    """Print the newest generation and the scheduler's last word; exit 1 when nothing is published, or it is damaged."""
+    manifest, damage = _newest_readable(config.data_dir)
     scheduler = control.read_status(config.data_dir)
     waiting = list_numbers(config.data_dir / QUARANTINE)
+    code = EXIT_OK if manifest and not damage else EXIT_FAILED
     if options.json:
         facts = {
             "generation": None if manifest is None else msgspec.structs.replace(manifest, files={}),
+            "damage": damage,
             "scheduler": scheduler,
             "scheduler_alive": bool(scheduler and scheduler.alive),
             "quarantine": waiting,
         }
         _line(msgspec.json.format(msgspec.json.encode(facts)).decode())
-        return EXIT_OK if manifest else EXIT_FAILED
-    if manifest is None:
+        return code
+    if damage:
+        _line(damage)
+    if manifest is not None:
+        _show_generation(manifest)
+    elif not damage:
         _line(f"Nothing is published in {config.data_dir} yet.")
-    else:
-        users = manifest.resource_types["User"]
-        _line(
-            f"Generation {manifest.generation}, published {manifest.created_at}: "
-            f"{users_with_a_row(manifest):,} users, {users.active:,} active."
-        )
-        if users.removed:
-            _line(f"{users.removed:,} people without a row are sent as inactive.")
-        kept = f", {manifest.kept:,} of them kept as published before" if manifest.kept else ""
-        _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects)")
-    if scheduler is None:
-        _line("The scheduler has never run on this folder.")
-    else:
-        alive = (
-            f"{scheduler.phase}, next run {scheduler.next_run_at or 'not planned'}"
-            if scheduler.alive
-            else "NOT RUNNING"
-        )
-        _line(f"Scheduler (process {scheduler.pid}): {alive}; last word {scheduler.updated_at}.")
-        last = scheduler.last_outcome
-        if last is not None and last.state == "unchanged":
-            _line(f"Last refresh found no change at {last.at}.")
-        elif last is not None and last.state != "published":
-            _line(f"Last refresh {last.state} at {last.at}: {last.reason} {last.remedy}".rstrip())
+    _show_scheduler(scheduler)
     if waiting:
         _line(f"In quarantine: {', '.join(map(str, waiting))} (python -m snapshot quarantine)")
-    return EXIT_OK if manifest else EXIT_FAILED
+    return code
+
+
+def _newest_readable(data_dir: Path) -> tuple[Manifest | None, str]:
+    """Return the manifest of the generation in force, or of the one that the server falls back to, with the damage."""
+    there = list_numbers(data_dir / GENERATIONS)
+    damage = ""
+    number = None
+    try:
+        number = read_current(data_dir)
+        if number:
+            return read_manifest(generation_directory(data_dir, number)), ""
+        if there:
+            damage = f"{data_dir / CURRENT} is missing or 0, but generations are there. Run a refresh."
+    except SnapshotError as error:
+        damage = f"{error.cause} {error.remedy}".strip()
+    older = [item for item in there if number is None or item < number]
+    newer = [item for item in there if item not in older]
+    for item in (*reversed(older), *reversed(newer)):
+        with contextlib.suppress(SnapshotError):
+            return read_manifest(generation_directory(data_dir, item)), damage
+    return None, damage
+
+
+def _show_generation(manifest: Manifest) -> None:
+    users = manifest.resource_types["User"]
+    _line(
+        f"Generation {manifest.generation}, published {manifest.created_at}: "
+        f"{users_with_a_row(manifest):,} users, {users.active:,} active."
+    )
+    if users.removed:
+        _line(f"{users.removed:,} people without a row are sent as inactive.")
+    kept = f", {manifest.kept:,} of them kept as published before" if manifest.kept else ""
+    _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects)")
+
+
+def _show_scheduler(scheduler: SchedulerStatus | None) -> None:
+    if scheduler is None:
+        _line("The scheduler has never run on this folder.")
+        return
+    alive = (
+        f"{scheduler.phase}, next run {scheduler.next_run_at or 'not planned'}" if scheduler.alive else "NOT RUNNING"
+    )
+    _line(f"Scheduler (process {scheduler.pid}): {alive}; last word {scheduler.updated_at}.")
+    if scheduler.paused_until:
+        _line(f"Scheduled refreshes are paused until {scheduler.paused_until}: the database refused the login.")
+    last = scheduler.last_outcome
+    if last is not None and last.state == "unchanged":
+        _line(f"Last refresh found no change at {last.at}.")
+    elif last is not None and last.state != "published":
+        _line(f"Last refresh {last.state} at {last.at}: {last.reason} {last.remedy}".rstrip())
 
 
 def _rejects(config: Config, _options: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Filter text to a Filter tree (RFC 7644 section 3.4.2.2; SCIM Protocol 1.1 section 3.2.2.1).
 
 No evaluation here: `snapshot.index` turns a tree into ordinals. Lenient where real clients are:
-curly quotes, unquoted dates, attribute names and operators in any case, `email` for `emails`.
+curly quotes, dates without quotes or in single ones, attribute names and operators in any case, `email` for `emails`.
 """
 
 from __future__ import annotations
@@ -104,11 +104,14 @@ _TOKEN = re.compile(
 )
 _PLAIN_EQUAL = re.compile(r'([A-Za-z][A-Za-z0-9.]{0,63})[ ]+[eE][qQ][ ]+"([^"\\\x00-\x1f\u201c-\u201f\u2033]*)"[ ]*\Z')
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
+_SINGLE_QUOTED = re.compile(r"['\u2018\u2019\u201a\u201b](.*)['\u2018\u2019\u201b]\Z")
 _NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]*\Z")
 _INSTANT = re.compile(
     r"(?P<date>\d{4}-\d{2}-\d{2})"
-    r"(?:[Tt ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d{1,9}))?)?"
-    r"\s*(?P<zone>[Zz]|[+-]\d{2}:?\d{2})?\Z"
+    r"(?:[Tt ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d+))?)?"
+    # A + that was not percent-encoded comes as a blank.
+    r"(?:\s*(?P<zone>[Zz]|[+-]\d{2}:?\d{2})|(?P<blank>[ ]\d{2}:?\d{2}))?\Z",
+    re.ASCII,
 )
 # Names that clients use for others: Okta writes `email eq`, SCIM 1.1 says manager.managerId.
 _ALIASES = {"email": "emails", "phonenumber": "phoneNumbers", "address": "addresses"}
@@ -139,7 +142,7 @@ def _known_path(text: str, extension_urns: tuple[str, ...]) -> AttributePath:
 def parse_instant(text: str) -> int | None:
     """Return a date or date-time as microseconds since 1970-01-01T00:00Z; None if it is none.
 
-    Without a zone it is UTC; digits beyond microseconds are cut.
+    Without a zone it is UTC; digits beyond microseconds are cut; an offset after a blank is one after a plus.
 
     >>> parse_instant("1970-01-01T00:00:01.5Z")
     1500000
@@ -152,7 +155,7 @@ def parse_instant(text: str) -> int | None:
     except ValueError:
         return None
     offset = timedelta()
-    zone = match["zone"]
+    zone = match["zone"] or match["blank"]
     if zone and zone not in "Zz":
         hours, minutes = int(zone[1:3]), int(zone[-2:])
         if hours > 23 or minutes > 59:  # noqa: PLR2004
@@ -286,8 +289,11 @@ class _Parser:
             return words[folded]
         if token.kind == "word" and _NUMBER.match(token.text):
             return float(token.text) if set("eE.") & set(token.text) else int(token.text[:400])
-        if token.kind == "word" and parse_instant(token.text) is not None:
-            return token.text
+        if token.kind == "word":
+            single = _SINGLE_QUOTED.match(token.text)
+            instant = single[1] if single else token.text
+            if parse_instant(instant) is not None:
+                return instant
         raise FilterError(
             f'{token.text!r} at position {token.position} is not a value: write text in double quotes ("…").',
             position=token.position,

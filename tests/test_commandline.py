@@ -82,7 +82,7 @@ def test_status_before_the_first_generation(folder, capsys):
     assert "The scheduler has never run on this folder." in out
     assert 1 == tool(folder, "status", "--json")
     facts = json.loads(capsys.readouterr().out)
-    assert (None, None, False, []) == tuple(facts.values())
+    assert (None, "", None, False, []) == tuple(facts.values())
     assert 1 == tool(folder, "rejects")
     assert 0 == tool(folder, "quarantine")
     assert "No generation is in quarantine." in capsys.readouterr().out
@@ -126,6 +126,46 @@ def test_status_of_people_without_a_row(folder, capsys):
     assert "17 users, 17 active." in out
     assert "13 people without a row are sent as inactive." in out
     assert "Rejects: 2, 2 of them kept as published before (" in out
+
+
+CURRENTS = {"missing": None, "zero": b"0\n", "garbage": b"x", "gone": b"00000009\n", "pruned": b"00000001\n"}
+
+
+@pytest.mark.parametrize("text", CURRENTS.values(), ids=CURRENTS)
+def test_status_when_current_is_damaged(refused, capsys, text):
+    """Without a good CURRENT the damage is told, with the newest generation, the scheduler and the quarantine: exit 1."""
+    generations = refused.data_dir / "generations"
+    (generations / "00000001").rename(generations / "00000003")
+    current = refused.data_dir / "CURRENT"
+    current.unlink() if text is None else current.write_bytes(text)
+    assert 1 == tool(refused, "status")
+    found = capsys.readouterr()
+    assert "" == found.err
+    for expected in (str(refused.data_dir), "Run a refresh", "50 users", "never run", "In quarantine: 2"):
+        assert expected in found.out
+    assert 1 == tool(refused, "status", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (50, [2]) == (facts["generation"]["resource_types"]["User"]["count"], facts["quarantine"])
+    assert str(refused.data_dir) in facts["damage"]
+
+
+def test_status_when_the_manifest_is_damaged(refused, capsys):
+    """A manifest that cannot be read hides neither the scheduler, nor why it is paused, nor the quarantine."""
+    now = now_text()
+    status = SchedulerStatus(pid=7, started_at=now, updated_at=now, phase="idle", paused_until="2099-01-01T00:00:00Z")
+    write_status(refused.data_dir, status)
+    path = refused.data_dir / "generations" / "00000001" / "manifest.json"
+    path.write_bytes(b"{")
+    assert 1 == tool(refused, "status")
+    found = capsys.readouterr()
+    assert "" == found.err
+    for expected in (str(path), "Scheduler (process 7): idle", "paused until 2099-01-01", "In quarantine: 2"):
+        assert expected in found.out
+    assert "Nothing is published" not in found.out
+    assert 1 == tool(refused, "status", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (None, "2099-01-01T00:00:00Z") == (facts["generation"], facts["scheduler"]["paused_until"])
+    assert str(path) in facts["damage"]
 
 
 def test_status_after_a_refresh_without_change(folder, capsys):

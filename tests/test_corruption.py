@@ -310,18 +310,62 @@ async def test_a_server_that_starts_on_a_damaged_current(tmp_path, caplog, text)
         assert after == now
 
 
-async def test_a_server_that_starts_without_current(tmp_path):
-    """A missing CURRENT is a folder in which nothing is published: 503, no empty list; the next refresh keeps all times."""
+LOST = {"missing": None, "zero": b"00000000\n", "one that was pruned": b"00000001\n"}
+
+
+@pytest.mark.parametrize("text", LOST.values(), ids=LOST)
+async def test_a_server_that_starts_without_current(tmp_path, caplog, text):
+    """The newest good generation is served and the state says so once; the next publication ends that."""
+    directory = make(tmp_path)
+    data_dir = directory.config.data_dir
+    shutil.rmtree(generation_directory(data_dir, 1))
+    if text is None:
+        (data_dir / "CURRENT").unlink()
+    else:
+        (data_dir / "CURRENT").write_bytes(text)
+    async with serving(directory) as api:
+        deadline = time.monotonic() + 10
+        while api.live.current is None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        for base in ("v1", "v2"):
+            assert (4, 1, 4) == (await api.get(f"{base}/Users")).numbers
+        for _ in range(20):
+            await api.follow()
+        status = (await api.admin("GET", "/-/status")).json
+        assert 2 == status["snapshot"]["generation"]
+        assert str(data_dir) in status["failed_open"]["cause"]
+        assert "Run a refresh" in status["failed_open"]["remedy"]
+        assert (await api.get("/-/ready", auth=None)).json["serving_previous"] is True
+        assert 1 == len(told(caplog))
+        assert 3 == directory.publish().generation
+        await api.follow()
+        assert (4, 1, 4) == (await api.get("v2/Users")).numbers
+        assert (await api.admin("GET", "/-/status")).json["failed_open"] is None
+
+
+async def test_a_refresh_without_current_keeps_times(tmp_path):
+    """After the loss of CURRENT everybody keeps the times of the newest generation."""
     directory = make(tmp_path)
     data_dir = directory.config.data_dir
     after = times(data_dir, 2)
     (data_dir / "CURRENT").unlink()
-    async with serving(directory) as api:
-        assert 503 == (await api.get("v2/Users")).status
-        assert 3 == directory.publish().generation
-        await api.follow()
-        assert (4, 1, 4) == (await api.get("v2/Users")).numbers
+    assert 3 == directory.publish().generation
     assert after == times(data_dir, 3)
+
+
+async def test_a_folder_without_generations_is_not_damaged(tmp_path, caplog):
+    """Before the first generation the server is not ready, and nothing has failed."""
+    directory = make(tmp_path)
+    data_dir = directory.config.data_dir
+    (data_dir / "CURRENT").unlink()
+    for folder in (data_dir / "generations").iterdir():
+        shutil.rmtree(folder)
+    async with serving(directory) as api:
+        await asyncio.sleep(2.2)
+        assert 503 == (await api.get("v2/Users")).status
+        assert (await api.admin("GET", "/-/status")).json["failed_open"] is None
+        assert [] == [line for line in told(caplog) if "cause" in line]
 
 
 async def test_a_directory_in_the_place_of_current(tmp_path):

@@ -167,6 +167,25 @@ async def test_the_server_watches_by_itself(tmp_path, caplog):
     assert 1 == told()
 
 
+async def test_probes_of_what_is_not_ready_are_quiet(tmp_path, caplog):
+    """A probe that is answered 503 asks again and again, so its line is for debugging; a client's 503 is a warning."""
+    caplog.set_level(logging.DEBUG)
+
+    def levels(path: str) -> set[tuple[str, int]]:
+        lines = [record for record in caplog.records if "request" == record.getMessage()]
+        return {(line.levelname, line.facts["status"]) for line in lines if line.facts["path"].startswith(path)}
+
+    (tmp_path / "empty").mkdir()
+    async with serving(aged(tmp_path, 300, max_age_seconds=200)) as api:
+        assert 503 == (await ready(api))[0]
+    assert {("DEBUG", 503)} == levels("/-/ready")
+    async with serving(Directory(tmp_path / "empty")) as api:
+        assert 503 == (await api.get("/health", auth=None)).status
+        assert 503 == (await api.get("v2/Users")).status
+    assert {("DEBUG", 503)} == levels("/health")
+    assert {("WARNING", 503)} == levels("/scim/v2")
+
+
 async def test_the_limit_itself_is_not_stale(tmp_path):
     """A snapshot as old as the limit is ready; a second more is stale."""
     directory = aged(tmp_path, 0)

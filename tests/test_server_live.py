@@ -33,6 +33,8 @@ class FakeFolder:
         self.number: int | None = None
         self.error: Exception | None = None
         self.previous: FakeSnapshot | None = None
+        self.generations: list[int] = []
+        self.befores: list[int] = []
         self.opens = 0
         self.now = 0.0
         self.status: SchedulerStatus | None = None
@@ -41,8 +43,9 @@ class FakeFolder:
         folder = Folder(
             read_current=self._current,
             open_newest=self._open,
-            open_previous=lambda _path, _before: self.previous,
+            open_previous=self._open_previous,
             read_status=lambda _path: self.status,
+            list_generations=lambda _path: self.generations,
             list_quarantined=self._list_quarantined,
             read_refused=self._read_refused,
         )
@@ -61,6 +64,10 @@ class FakeFolder:
     def _read_refused(self, _path, number):
         self.reads.append(number)
         return self.quarantine[number]
+
+    def _open_previous(self, _path, before):
+        self.befores.append(before)
+        return self.previous if self.previous is not None and self.previous.generation < before else None
 
     def _open(self, _path):
         self.opens += 1
@@ -251,6 +258,91 @@ async def test_no_number_in_current_at_start(folder, caplog):
     folder.number = 7
     await folder.live.poll()
     assert (7, None) == (folder.live.current.generation, folder.live.failed)
+
+
+@pytest.mark.parametrize("number", [None, 0])
+async def test_current_is_lost_at_start(folder, caplog, number):
+    """Without a number in CURRENT the newest good generation is served, after the moment that a publication takes."""
+    folder.number = number
+    folder.generations = [5, 6]
+    folder.previous = FakeSnapshot(6)
+    folder.quarantine = {4: ("old",), 7: ("too few",)}
+    await folder.live.poll()
+    assert (None, None) == (folder.live.current, folder.live.failed)
+    assert [7] == [item.generation for item in folder.live.waiting]
+    folder.now += 2
+    await folder.live.poll()
+    assert (6, True) == (folder.live.current.generation, folder.live.serves_previous)
+    assert "CURRENT" in folder.live.failed.cause
+    for _ in range(100):
+        folder.now += 10
+        await folder.live.poll()
+    assert 1 == len(failures(caplog)) == folder.live.swaps == len(folder.befores)
+    folder.number = 7
+    await folder.live.poll()
+    assert (7, None) == (folder.live.current.generation, folder.live.failed)
+
+
+async def test_current_is_lost_and_nothing_is_good(folder, caplog):
+    """Generations that are all broken are looked at again with growing pauses, and told once."""
+    folder.generations = [5, 6]
+    for _ in range(600):
+        folder.now += 1
+        await folder.live.poll()
+    assert folder.live.current is None
+    assert (1, True) == (len(failures(caplog)), 5 < len(folder.befores) < 20)
+
+
+async def test_the_first_publication_is_no_failure(folder, caplog):
+    """A generation that has its number a moment before CURRENT names it is served when CURRENT does, without a word."""
+    folder.generations = [1]
+    folder.previous = FakeSnapshot(1)
+    await folder.live.poll()
+    folder.now += 1
+    await folder.live.poll()
+    folder.number = 1
+    folder.now += 100
+    await folder.live.poll()
+    assert (1, None, []) == (folder.live.current.generation, folder.live.failed, failures(caplog))
+
+
+async def test_current_is_lost_while_something_is_served(folder, caplog):
+    """What is served stays, and the loss is told until CURRENT is back."""
+    folder.number = 5
+    await folder.live.poll()
+    folder.number = None
+    for _ in range(20):
+        folder.now += 1
+        await folder.live.poll()
+    assert (5, True) == (folder.live.current.generation, folder.live.serves_previous)
+    assert ([], 1) == (folder.befores, len(failures(caplog)))
+    folder.number = 5
+    await folder.live.poll()
+    assert (None, False) == (folder.live.failed, folder.live.serves_previous)
+
+
+async def test_current_names_one_that_is_gone_at_start(folder, caplog):
+    """Without a good generation below the one that CURRENT names, the newest one above is served; it is told once."""
+    folder.number = 1
+    folder.error = CorruptGenerationError(Path("x"), "a file is missing")
+    folder.previous = FakeSnapshot(6)
+    await folder.live.poll()
+    assert (6, True) == (folder.live.current.generation, folder.live.serves_previous)
+    assert (1, True) == (folder.live.failed.generation, "missing" in folder.live.failed.cause)
+    for _ in range(50):
+        folder.now += 10
+        await folder.live.poll()
+    assert (1, 1, 1) == (len(failures(caplog)), folder.opens, folder.live.swaps)
+
+
+async def test_an_older_current_is_serving_the_previous_one(folder):
+    """Of a folder that was made anew it is told that what is served is not what CURRENT names."""
+    folder.number = 5
+    await folder.live.poll()
+    folder.number = 1
+    await folder.live.poll()
+    assert (5, True) == (folder.live.current.generation, folder.live.serves_previous)
+    assert "restart the server" in folder.live.failed.remedy
 
 
 async def test_the_scheduler_is_heard_when_current_is_damaged(folder):

@@ -185,3 +185,16 @@ def test_without_a_look_back_nothing_is_made():
     tree = parse_filter('meta.lastModified gt "2026-01-01T00:05:00Z" and active eq true')
     assert isinstance(tree, And)
     assert look_back(tree, 0) is tree
+
+
+@pytest.mark.parametrize("offset", ["+02:00", "%2B02:00"])
+async def test_an_offset_with_a_bare_plus(tmp_path, offset):
+    """An offset means the same with its plus percent-encoded and without: both sides of a publication are told apart."""
+    directory = Directory(tmp_path).add(person(1))
+    modified = datetime.fromisoformat(directory.publish().created_at)
+    async with serving(directory) as api:
+        for seconds, total in ((-1, 1), (1, 0)):
+            moment = (modified + timedelta(hours=2, seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f")
+            target = f"Users?filter=meta.lastModified+gt+%22{moment}1111{offset}%22"
+            for base in ("v1", "v2"):
+                assert (total, 1, total) == (await api.get(f"{base}/{target}")).numbers

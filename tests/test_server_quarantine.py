@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from snapshot.control import SchedulerStatus
 from snapshot.decisions import carry_out
 from snapshot.errors import CorruptGenerationError, PublishRefusedError
 from snapshot.logs import now_text
-from snapshot.store import ChangeFacts, quarantine_directory, read_current, read_manifest, write_manifest
+from snapshot.store import (
+    ChangeFacts,
+    FileFacts,
+    generation_directory,
+    quarantine_directory,
+    read_current,
+    read_manifest,
+    write_manifest,
+)
 
 PATH = "/admin/quarantine"
 DIGEST = "5f" * 16
@@ -50,6 +59,14 @@ def place(directory: Directory, number: int):
 def alter(directory: Directory, number: int, **facts) -> None:
     """Change the manifest of a generation in quarantine."""
     write_manifest(place(directory, number), msgspec.structs.replace(read_manifest(place(directory, number)), **facts))
+
+
+def put_changes(directory: Directory, lines: bytes, **facts) -> None:
+    """Give generation 2 other changes, as if it had been written with them."""
+    (place(directory, 2) / "changes.jsonl").write_bytes(lines)
+    files = read_manifest(place(directory, 2)).files
+    held = FileFacts(bytes=len(lines), sha256=hashlib.sha256(lines).hexdigest())
+    alter(directory, 2, files={**files, "changes.jsonl": held}, **facts)
 
 
 def requests(directory: Directory) -> list[control.RefreshRequest]:
@@ -146,9 +163,8 @@ async def test_at_most_a_thousand(tmp_path):
     directory.config = msgspec.structs.replace(directory.config, guard=Guard())
     directory.run("DELETE FROM people")
     refuse(directory)
-    alter(directory, 2, changes=ChangeFacts(added=1500))
     lines = b"".join(b'{"change":"added","id":"%d"}\n' % number for number in range(1500))
-    (place(directory, 2) / "changes.jsonl").write_bytes(lines)
+    put_changes(directory, lines, changes=ChangeFacts(added=1500))
     async with serving(directory) as api:
         found = (await api.admin("GET", f"{PATH}/2?count=1000000")).json["people"]["added"]
         assert (1000, True) == (len(found["people"]), found["more"])
@@ -267,12 +283,74 @@ async def test_a_damaged_manifest(api, directory):
     assert ("reject", "") == (request.kind, request.content)
 
 
-async def test_damaged_changes(api, directory):
-    """People are never left out without a word: damaged changes are a 503 that names the file."""
-    (place(directory, 2) / "changes.jsonl").write_bytes(b'{"change":"deactivated"\n')
+@pytest.mark.parametrize("damage", ["cut", "a name changed", "missing", "no change"])
+async def test_damaged_changes(api, directory, damage):
+    """People are never left out or misnamed: of damaged changes only the damage is told, and which file it is in."""
+    path = place(directory, 2) / "changes.jsonl"
+    lines = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(lines[: len(lines) // 2])
+    elif damage == "a name changed":
+        path.write_bytes(lines.replace(b"user1@", b"user2@", 1))
+        assert lines != path.read_bytes()
+    elif damage == "missing":
+        path.unlink()
+    else:
+        put_changes(directory, b'{"change":"deactivated"\n')
     answer = await api.admin("GET", f"{PATH}/2")
-    assert 503 == answer.status
-    assert "changes.jsonl" in answer.json["detail"]
+    assert (200, {"generation", "superseded", "damage"}) == (answer.status, set(answer.json))
+    assert (2, False) == (answer.json["generation"], answer.json["superseded"])
+    assert "changes.jsonl" in answer.json["damage"]
+
+
+def compared_with_none(tmp_path) -> Directory:
+    """Make a folder where generation 2 of 30 people waits, and nothing of generation 1 can be read."""
+    made = Directory(tmp_path).add(*[person(number) for number in range(30)])
+    made.publish()
+    for path in generation_directory(made.config.data_dir, 1).iterdir():
+        path.write_bytes(b"")
+    made.config = msgspec.structs.replace(made.config, guard=Guard())
+    assert 2 == refuse(made)
+    manifest = read_manifest(place(made, 2))
+    assert (None, 30) == (manifest.previous, manifest.resource_types["User"].count)
+    return made
+
+
+@pytest.mark.parametrize(("count", "more"), [(0, True), (3, True), (29, True), (30, False), (1000, False)])
+async def test_people_who_were_compared_with_nobody(tmp_path, count, more):
+    """Without a generation to compare with, everybody is new, and they are named."""
+    async with serving(compared_with_none(tmp_path)) as api:
+        people = (await api.admin("GET", f"{PATH}/2?count={count}")).json["people"]
+        expected = [
+            {"id": f"E{number:05d}", "userName": f"user{number}@example.com"} for number in range(min(count, 30))
+        ]
+        assert {"people": expected, "more": more} == people.pop("added")
+        assert [{"people": [], "more": False}] * 4 == list(people.values())
+
+
+@pytest.mark.parametrize("name", ["User.2.0.json", "User.2.0.offsets"])
+async def test_damaged_people_who_were_compared_with_nobody(tmp_path, name):
+    """They are named from files that are whole, or not at all."""
+    directory = compared_with_none(tmp_path)
+    path = place(directory, 2) / name
+    raw = bytearray(path.read_bytes())
+    raw[10] ^= 1
+    path.write_bytes(raw)
+    async with serving(directory) as api:
+        answer = await api.admin("GET", f"{PATH}/2")
+        assert (200, {"generation", "superseded", "damage"}) == (answer.status, set(answer.json))
+        assert name in answer.json["damage"]
+
+
+@pytest.mark.parametrize("kind", ["approve", "reject"])
+async def test_the_beginning_of_the_content(api, directory, kind):
+    """Eight digits or more are enough to name the content, as at the command line; fewer or others are a conflict."""
+    for content in (DIGEST[:7], DIGEST[1:9], DIGEST[:8] + "g", DIGEST + "5f", DIGEST[:8] + "\n"):
+        assert 409 == (await post(api, f"{PATH}/2/{kind}", orjson.dumps({"content": content}))).status, content
+    assert [] == requests(directory)
+    assert 202 == (await post(api, f"{PATH}/2/{kind}", orjson.dumps({"content": DIGEST[:8]}))).status
+    (request,) = requests(directory)
+    assert (kind, 2, DIGEST) == (request.kind, request.target, request.content)
 
 
 async def test_a_folder_that_cannot_be_written(api, directory):
