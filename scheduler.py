@@ -29,12 +29,13 @@ from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 from snapshot.config import config_digest
 from snapshot.decisions import carry_out
 from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
+from snapshot.folder import locked_folder
 from snapshot.logs import now_text, setup_logs
 from snapshot.pause import LoginPause
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
 from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
-from snapshot.worker import refresh_with_deadline
+from snapshot.worker import failed, refresh_with_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from apscheduler.events import JobExecutionEvent
 
     from snapshot.config import Config
+    from snapshot.folder import LockedFolder
 
 log = logging.getLogger("scheduler")
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return check(config)
         with writer_lock(config.data_dir, LOCK_NAME):
-            program = Scheduler(config)
+            program = Scheduler(config, folder=locked_folder(config.data_dir, LOCK_NAME))
             return program.once() if options.once else program.run(trigger)
     except SnapshotError as error:
         print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
@@ -150,9 +152,14 @@ class Scheduler:
     """Refreshes one data folder, and carries out decisions on it: on schedule, on request, never two at once."""
 
     def __init__(
-        self, config: Config, *, refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline
+        self,
+        config: Config,
+        *,
+        refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline,
+        folder: LockedFolder | None = None,
     ) -> None:
         self._config = config
+        self._folder = folder
         self._refresh = refresh
         self._data_dir = config.data_dir
         self._stop = threading.Event()
@@ -216,16 +223,7 @@ class Scheduler:
     def refresh(self) -> control.RefreshOutcome:
         """Refresh once, in a child process, and say everywhere how it ended."""
         with self._running:
-            self._carry_out_decisions()  # asked before this refresh, which may make them void
-            requests: list[control.RefreshRequest] = []
-            with _notes():
-                requests = control.take_requests(self._data_dir)
-            self._say(phase="refreshing")
-            outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop)
-            self._line.clear()
-            with _notes():
-                control.answer_requests(self._data_dir, requests, outcome)
-                control.forget_old_requests(self._data_dir)
+            outcome = self._refresh_if_there()
             good = _is_good(outcome)
             self._note_pause(outcome)
             self._say(
@@ -258,6 +256,30 @@ class Scheduler:
             log.warning("the database refused the login: scheduled refreshes wait", extra={"facts": {"until": until}})
         return outcome
 
+    def _refresh_if_there(self) -> control.RefreshOutcome:
+        """Refresh, and answer those who asked; where the data folder is gone, nothing is read nor written."""
+        try:
+            if self._folder is not None:
+                self._folder.check()
+        except StoreError as error:
+            return failed("store", error.cause, error.remedy, time.monotonic())
+        self._carry_out_decisions()  # asked before this refresh, which may make them void
+        requests: list[control.RefreshRequest] = []
+        with _notes():
+            requests = control.take_requests(self._data_dir)
+        self._say(phase="refreshing")
+        outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop, folder=self._folder)
+        self._line.clear()
+        if self._is_there():
+            with _notes():
+                control.answer_requests(self._data_dir, requests, outcome)
+                control.forget_old_requests(self._data_dir)
+        return outcome
+
+    def _is_there(self) -> bool:
+        """Tell whether the data folder is the one that was locked; if not, nothing may be made there."""
+        return self._folder is None or self._folder.is_there
+
     def decide(self) -> None:
         """Carry out the decisions on generations in quarantine that were asked for, in their order."""
         with self._running:
@@ -266,6 +288,8 @@ class Scheduler:
     def _carry_out_decisions(self) -> None:
         with _notes():
             for request in control.list_decisions(self._data_dir):
+                if not self._is_there():
+                    return
                 answered = carry_out(self._config, request)
                 if answered.state == "published":
                     self._note_approval(answered)
@@ -294,6 +318,8 @@ class Scheduler:
     def _tick(self) -> None:
         """Look for what was asked for, and say now and then that we are alive."""
         with contextlib.suppress(StoreError):
+            if self._folder is not None:
+                self._folder.check()  # what asks in another folder asks another scheduler
             kinds = {item.kind for item in control.list_requests(self._data_dir) if item.state == "queued"}
             if kinds and not self._running.locked() and self._scheduler is not None:
                 # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
@@ -307,7 +333,7 @@ class Scheduler:
         self._say(progress=progress)
 
     def _say(self, **changes: Any) -> None:
-        """Write status.json; a folder that cannot be written must not stop the schedule."""
+        """Write status.json; a folder that cannot be written, or that is gone, must not stop the schedule."""
         with self._status_lock:
             self._status = msgspec.structs.replace(
                 self._status,
@@ -317,6 +343,8 @@ class Scheduler:
                 **changes,
             )
             self._last_written = time.monotonic()
+            if not self._is_there():
+                return  # each refresh says so
             try:
                 control.write_status(self._data_dir, self._status)
             except OSError as error:
