@@ -31,7 +31,7 @@ from snapshot.decisions import carry_out
 from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
 from snapshot.folder import locked_folder
 from snapshot.logs import now_text, setup_logs
-from snapshot.pause import LoginPause
+from snapshot.pause import LOGIN_REFUSED, LoginPause
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
 from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
@@ -252,7 +252,7 @@ class Scheduler:
             )
         for warning in outcome.warnings:
             log.warning(warning)
-        if until := self._paused_until():
+        if outcome.code == LOGIN_REFUSED and (until := self._paused_until()):
             log.warning("the database refused the login: scheduled refreshes wait", extra={"facts": {"until": until}})
         return outcome
 
@@ -308,7 +308,8 @@ class Scheduler:
 
     def _note_pause(self, outcome: control.RefreshOutcome) -> None:
         self._pause.note(outcome.code)
-        self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
+        if outcome.code == LOGIN_REFUSED:
+            self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
 
     def _refresh_by_schedule(self) -> None:
         """Refresh, unless the database refused the login a short while ago."""
