@@ -34,8 +34,8 @@ from snapshot.logs import now_text, setup_logs
 from snapshot.pause import LOGIN_REFUSED, LoginPause
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
-from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
-from snapshot.worker import failed, refresh_with_deadline
+from snapshot.store import generation_directory, quarantine_directory, read_current, read_manifest, writer_lock
+from snapshot.worker import failed, outcome_counts, refresh_with_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -203,6 +203,7 @@ class Scheduler:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
+        self._settle_approval()
         first = first_run(trigger, self._confirmed_at())
         scheduler.add_job(self._refresh_by_schedule, trigger, id="refresh", next_run_time=first)
         self._scheduler = scheduler
@@ -290,21 +291,52 @@ class Scheduler:
             for request in control.list_decisions(self._data_dir):
                 if not self._is_there():
                     return
+                read_at = self._read_at(request.target)
                 answered = carry_out(self._config, request)
-                if answered.state == "published":
-                    self._note_approval(answered)
+                if answered.state == "published" and answered.generation is not None:
+                    self._note_approval(answered.generation, answered.counts, read_at or answered.finished_at)
                 self._say()
 
-    def _note_approval(self, request: control.RefreshRequest) -> None:
-        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled."""
-        outcome = control.RefreshOutcome(
-            state="published", at=request.finished_at, generation=request.generation, counts=request.counts
-        )
-        last = self._status.last_outcome
-        if last is not None and (last.state, last.generation) == ("refused", request.generation):
+    def _note_approval(self, generation: int, counts: dict[str, int], read_at: str) -> None:
+        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled.
+
+        Its time is the one at which its rows were read: an approval makes an old read no fresher.
+        """
+        outcome = control.RefreshOutcome(state="published", at=read_at, generation=generation, counts=counts)
+        if self._was_refused(generation):
             self._say(last_success=outcome, last_outcome=outcome, failures_in_a_row=0)
         else:
             self._say(last_success=outcome)
+
+    def _was_refused(self, generation: int | None) -> bool:
+        """Tell whether this is the generation that the last refresh was refused for."""
+        last = self._status.last_outcome
+        return last is not None and last.state == "refused" and last.generation == generation is not None
+
+    def _read_at(self, generation: int | None) -> str:
+        """Return when the rows of a generation in quarantine were last read; empty if nobody knows."""
+        last = self._status.last_outcome
+        if last is not None and self._was_refused(generation):
+            return last.at  # a refusal that repeats itself has read the same again
+        if generation is None:
+            return ""
+        with contextlib.suppress(StoreError):
+            return read_manifest(quarantine_directory(self._data_dir, generation)).created_at
+        return ""
+
+    def _settle_approval(self) -> None:
+        """Notice that what the last refresh was refused for was approved at the command line, and is served."""
+        last = self._status.last_outcome
+        if last is None or last.state != "refused" or not self._running.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(StoreError):
+                number = read_current(self._data_dir)
+                if number is not None and self._was_refused(number):
+                    manifest = read_manifest(generation_directory(self._data_dir, number))
+                    self._note_approval(number, outcome_counts(manifest, manifest.changes), self._read_at(number))
+        finally:
+            self._running.release()
 
     def _note_pause(self, outcome: control.RefreshOutcome) -> None:
         self._pause.note(outcome.code)
@@ -321,6 +353,7 @@ class Scheduler:
         with contextlib.suppress(StoreError):
             if self._folder is not None:
                 self._folder.check()  # what asks in another folder asks another scheduler
+            self._settle_approval()
             kinds = {item.kind for item in control.list_requests(self._data_dir) if item.state == "queued"}
             if kinds and not self._running.locked() and self._scheduler is not None:
                 # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
@@ -375,7 +408,9 @@ class Scheduler:
         if manifest.config_digest != config_digest(self._config):
             log.info("the query, the mapping or the public URL has changed: a refresh is due")
             return None
-        confirmed_ms = control.confirmed_ms(self._status, generation=number, created_ms=manifest.created_ms)
+        confirmed_ms = control.confirmed_ms(
+            self._status, generation=number, created_ms=manifest.created_ms, approved=bool(manifest.refused)
+        )
         return datetime.fromtimestamp(confirmed_ms / 1000, UTC)
 
     def _abandon_requests(self) -> None:
