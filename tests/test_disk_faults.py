@@ -412,12 +412,13 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
         assert 3 == done.returncode, done.stderr
         tool = [sys.executable, "-m", "snapshot", "quarantine"]
         environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONUTF8": "1"}
-        for action in (["list"], ["approve", "2"]):
+        for action in (["list"], ["show", "2"], ["approve", "2"]):
             command = [*tool, *action, "--config", "config.toml"]
             done = subprocess.run(
                 command, cwd=path, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
             )
             assert 0 == done.returncode, done.stderr
-            if action == ["list"]:
-                assert str(folder.data_dir / "quarantine" / "00000002" / "changes.jsonl") in done.stdout
+            if action != ["approve", "2"]:
+                shown = 10 if action == ["list"] else PEOPLE - 3
+                assert shown == len(re.findall(r"^  removed +E", done.stdout, re.MULTILINE)), done.stdout
         server.wait_for(lambda users: len([user for user in users.values() if user["active"]]) == 3)
