@@ -29,12 +29,13 @@ from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED
 from snapshot.config import config_digest
 from snapshot.decisions import carry_out
 from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
+from snapshot.folder import locked_folder
 from snapshot.logs import now_text, setup_logs
-from snapshot.pause import LoginPause
+from snapshot.pause import LOGIN_REFUSED, LoginPause
 from snapshot.progress import ProgressLine, summary
 from snapshot.refresh import check_source
-from snapshot.store import generation_directory, read_current, read_manifest, writer_lock
-from snapshot.worker import refresh_with_deadline
+from snapshot.store import generation_directory, quarantine_directory, read_current, read_manifest, writer_lock
+from snapshot.worker import failed, outcome_counts, refresh_with_deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from apscheduler.events import JobExecutionEvent
 
     from snapshot.config import Config
+    from snapshot.folder import LockedFolder
 
 log = logging.getLogger("scheduler")
 
@@ -84,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             return check(config)
         with writer_lock(config.data_dir, LOCK_NAME):
-            program = Scheduler(config)
+            program = Scheduler(config, folder=locked_folder(config.data_dir, LOCK_NAME))
             return program.once() if options.once else program.run(trigger)
     except SnapshotError as error:
         print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
@@ -150,9 +152,14 @@ class Scheduler:
     """Refreshes one data folder, and carries out decisions on it: on schedule, on request, never two at once."""
 
     def __init__(
-        self, config: Config, *, refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline
+        self,
+        config: Config,
+        *,
+        refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline,
+        folder: LockedFolder | None = None,
     ) -> None:
         self._config = config
+        self._folder = folder
         self._refresh = refresh
         self._data_dir = config.data_dir
         self._stop = threading.Event()
@@ -196,6 +203,7 @@ class Scheduler:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
+        self._settle_approval()
         first = first_run(trigger, self._confirmed_at())
         scheduler.add_job(self._refresh_by_schedule, trigger, id="refresh", next_run_time=first)
         self._scheduler = scheduler
@@ -216,16 +224,7 @@ class Scheduler:
     def refresh(self) -> control.RefreshOutcome:
         """Refresh once, in a child process, and say everywhere how it ended."""
         with self._running:
-            self._carry_out_decisions()  # asked before this refresh, which may make them void
-            requests: list[control.RefreshRequest] = []
-            with _notes():
-                requests = control.take_requests(self._data_dir)
-            self._say(phase="refreshing")
-            outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop)
-            self._line.clear()
-            with _notes():
-                control.answer_requests(self._data_dir, requests, outcome)
-                control.forget_old_requests(self._data_dir)
+            outcome = self._refresh_if_there()
             good = _is_good(outcome)
             self._note_pause(outcome)
             self._say(
@@ -254,9 +253,33 @@ class Scheduler:
             )
         for warning in outcome.warnings:
             log.warning(warning)
-        if until := self._paused_until():
+        if outcome.code == LOGIN_REFUSED and (until := self._paused_until()):
             log.warning("the database refused the login: scheduled refreshes wait", extra={"facts": {"until": until}})
         return outcome
+
+    def _refresh_if_there(self) -> control.RefreshOutcome:
+        """Refresh, and answer those who asked; where the data folder is gone, nothing is read nor written."""
+        try:
+            if self._folder is not None:
+                self._folder.check()
+        except StoreError as error:
+            return failed("store", error.cause, error.remedy, time.monotonic())
+        self._carry_out_decisions()  # asked before this refresh, which may make them void
+        requests: list[control.RefreshRequest] = []
+        with _notes():
+            requests = control.take_requests(self._data_dir)
+        self._say(phase="refreshing")
+        outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop, folder=self._folder)
+        self._line.clear()
+        if self._is_there():
+            with _notes():
+                control.answer_requests(self._data_dir, requests, outcome)
+                control.forget_old_requests(self._data_dir)
+        return outcome
+
+    def _is_there(self) -> bool:
+        """Tell whether the data folder is the one that was locked; if not, nothing may be made there."""
+        return self._folder is None or self._folder.is_there
 
     def decide(self) -> None:
         """Carry out the decisions on generations in quarantine that were asked for, in their order."""
@@ -266,25 +289,59 @@ class Scheduler:
     def _carry_out_decisions(self) -> None:
         with _notes():
             for request in control.list_decisions(self._data_dir):
+                if not self._is_there():
+                    return
+                read_at = self._read_at(request.target)
                 answered = carry_out(self._config, request)
-                if answered.state == "published":
-                    self._note_approval(answered)
+                if answered.state == "published" and answered.generation is not None:
+                    self._note_approval(answered.generation, answered.counts, read_at or answered.finished_at)
                 self._say()
 
-    def _note_approval(self, request: control.RefreshRequest) -> None:
-        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled."""
-        outcome = control.RefreshOutcome(
-            state="published", at=request.finished_at, generation=request.generation, counts=request.counts
-        )
-        last = self._status.last_outcome
-        if last is not None and (last.state, last.generation) == ("refused", request.generation):
+    def _note_approval(self, generation: int, counts: dict[str, int], read_at: str) -> None:
+        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled.
+
+        Its time is the one at which its rows were read: an approval makes an old read no fresher.
+        """
+        outcome = control.RefreshOutcome(state="published", at=read_at, generation=generation, counts=counts)
+        if self._was_refused(generation):
             self._say(last_success=outcome, last_outcome=outcome, failures_in_a_row=0)
         else:
             self._say(last_success=outcome)
 
+    def _was_refused(self, generation: int | None) -> bool:
+        """Tell whether this is the generation that the last refresh was refused for."""
+        last = self._status.last_outcome
+        return last is not None and last.state == "refused" and last.generation == generation is not None
+
+    def _read_at(self, generation: int | None) -> str:
+        """Return when the rows of a generation in quarantine were last read; empty if nobody knows."""
+        last = self._status.last_outcome
+        if last is not None and self._was_refused(generation):
+            return last.at  # a refusal that repeats itself has read the same again
+        if generation is None:
+            return ""
+        with contextlib.suppress(StoreError):
+            return read_manifest(quarantine_directory(self._data_dir, generation)).created_at
+        return ""
+
+    def _settle_approval(self) -> None:
+        """Notice that what the last refresh was refused for was approved at the command line, and is served."""
+        last = self._status.last_outcome
+        if last is None or last.state != "refused" or not self._running.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(StoreError):
+                number = read_current(self._data_dir)
+                if number is not None and self._was_refused(number):
+                    manifest = read_manifest(generation_directory(self._data_dir, number))
+                    self._note_approval(number, outcome_counts(manifest, manifest.changes), self._read_at(number))
+        finally:
+            self._running.release()
+
     def _note_pause(self, outcome: control.RefreshOutcome) -> None:
         self._pause.note(outcome.code)
-        self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
+        if outcome.code == LOGIN_REFUSED:
+            self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
 
     def _refresh_by_schedule(self) -> None:
         """Refresh, unless the database refused the login a short while ago."""
@@ -294,6 +351,9 @@ class Scheduler:
     def _tick(self) -> None:
         """Look for what was asked for, and say now and then that we are alive."""
         with contextlib.suppress(StoreError):
+            if self._folder is not None:
+                self._folder.check()  # what asks in another folder asks another scheduler
+            self._settle_approval()
             kinds = {item.kind for item in control.list_requests(self._data_dir) if item.state == "queued"}
             if kinds and not self._running.locked() and self._scheduler is not None:
                 # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
@@ -307,7 +367,7 @@ class Scheduler:
         self._say(progress=progress)
 
     def _say(self, **changes: Any) -> None:
-        """Write status.json; a folder that cannot be written must not stop the schedule."""
+        """Write status.json; a folder that cannot be written, or that is gone, must not stop the schedule."""
         with self._status_lock:
             self._status = msgspec.structs.replace(
                 self._status,
@@ -317,6 +377,8 @@ class Scheduler:
                 **changes,
             )
             self._last_written = time.monotonic()
+            if not self._is_there():
+                return  # each refresh says so
             try:
                 control.write_status(self._data_dir, self._status)
             except OSError as error:
@@ -346,7 +408,9 @@ class Scheduler:
         if manifest.config_digest != config_digest(self._config):
             log.info("the query, the mapping or the public URL has changed: a refresh is due")
             return None
-        confirmed_ms = control.confirmed_ms(self._status, generation=number, created_ms=manifest.created_ms)
+        confirmed_ms = control.confirmed_ms(
+            self._status, generation=number, created_ms=manifest.created_ms, approved=bool(manifest.refused)
+        )
         return datetime.fromtimestamp(confirmed_ms / 1000, UTC)
 
     def _abandon_requests(self) -> None:

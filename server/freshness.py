@@ -24,8 +24,13 @@ def confirmed_at_ms(live: LiveSnapshot) -> int | None:
     snapshot = live.current
     if snapshot is None:
         return None
-    created_ms = snapshot.manifest.created_ms
-    return confirmed_ms(live.scheduler, generation=snapshot.generation, created_ms=created_ms)
+    manifest = snapshot.manifest
+    return confirmed_ms(
+        live.scheduler,
+        generation=snapshot.generation,
+        created_ms=manifest.created_ms,
+        approved=bool(manifest.refused),
+    )
 
 
 def snapshot_age_seconds(live: LiveSnapshot, *, clock: Callable[[], float] = time.time) -> float | None:

@@ -113,11 +113,12 @@ class SchedulerStatus(msgspec.Struct, frozen=True):
         return self.phase != "stopped" and self.age_seconds() < STALE_SECONDS
 
 
-def confirmed_ms(status: SchedulerStatus | None, *, generation: int, created_ms: int) -> int:
+def confirmed_ms(status: SchedulerStatus | None, *, generation: int, created_ms: int, approved: bool = False) -> int:
     """Return when the source was last known to hold what a generation holds, in ms since 1970.
 
-    That is its publication, or a later refresh that found no change. A time that lies in the future or that cannot
-    be read does not count.
+    That is its publication, or a later refresh that found no change; for one that a person approved the last
+    success alone, because it was read before it was published. A time that lies in the future or that cannot be read
+    does not count.
     """
     success = status.last_success if status is not None else None
     if success is None or success.generation != generation:
@@ -129,7 +130,7 @@ def confirmed_ms(status: SchedulerStatus | None, *, generation: int, created_ms:
         return created_ms
     if at.tzinfo is None or at_ms > time.time() * 1000:
         return created_ms
-    return max(created_ms, at_ms)
+    return at_ms if approved else max(created_ms, at_ms)
 
 
 def ask_refresh(data_dir: Path, *, asked_by: str) -> RefreshRequest:

@@ -13,12 +13,29 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOGIN_REFUSED = "login_refused"
+# How a refresh ends (code of the outcome; "" and guard: the rows were read) that can only come after the database has
+# let us in. Every other one says nothing of the password: nobody was asked, or nobody answered.
+AFTER_LOGIN = frozenset(
+    {
+        "",
+        "guard",
+        "permission",
+        "missing_object",
+        "missing_column",
+        "query",
+        "isolation",
+        "deadlock",
+        "connection_lost",
+        "timeout",
+        "truncated",
+    }
+)
 FIRST_PAUSE_SECONDS = 15 * 60.0
 LONGEST_PAUSE_SECONDS = 6 * 3600.0
 
 
 class LoginPause:
-    """The pause after a refused login: doubled by each further refusal, ended by any other outcome."""
+    """The pause after a refused login: doubled by each further refusal, ended by a login that was not refused."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,9 +48,9 @@ class LoginPause:
         return max(self._ends_at - self._clock(), 0.0)
 
     def note(self, code: str) -> None:
-        """Note how a refresh ended: begin a pause, or end it."""
-        if code != LOGIN_REFUSED:
+        """Note how a refresh ended: begin a pause, end it, or leave it as it is."""
+        if code == LOGIN_REFUSED:
+            self._ends_at = self._clock() + self._next_seconds
+            self._next_seconds = min(self._next_seconds * 2, LONGEST_PAUSE_SECONDS)
+        elif code in AFTER_LOGIN:
             self._next_seconds, self._ends_at = FIRST_PAUSE_SECONDS, 0.0
-            return
-        self._ends_at = self._clock() + self._next_seconds
-        self._next_seconds = min(self._next_seconds * 2, LONGEST_PAUSE_SECONDS)

@@ -6,6 +6,7 @@ import getpass
 import os
 import re
 import sys
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
@@ -34,7 +35,6 @@ from snapshot.store import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from snapshot.audit import Decision
     from snapshot.config import Config
@@ -46,6 +46,9 @@ _LISTED = 10
 _SHOWN_DIGITS = 12
 _CONTENT = re.compile(r"[0-9a-f]{8,64}\Z")
 _PATIENCE_SECONDS = 5.0
+# Kept by the kernel; only an administrator of the audit system may set it anew.
+_LOGIN_UID = Path("/proc/self/loginuid")
+_NO_LOGIN = 0xFFFFFFFF
 # How a manifest counts the kinds of changes.
 _COUNTED = ("added", "changed", "deactivated", "removed", "expired")
 
@@ -96,6 +99,7 @@ def decide(config: Config, action: str, number: int, *, content: str | None = No
     `content` is what the digest must begin with, eight digits or more; None: whatever the generation holds.
     """
     data_dir = config.data_dir
+    _check_account(data_dir, action, number)
     try:
         with writer_lock(data_dir, patience_seconds=_PATIENCE_SECONDS):
             whole = _whole_content(data_dir, number, content)
@@ -109,6 +113,33 @@ def decide(config: Config, action: str, number: int, *, content: str | None = No
         raise StoreError(
             f"A refresh is running ({error.holder}), so nothing was decided.", remedy="Try again when it has ended."
         ) from None
+
+
+def _check_account(data_dir: Path, action: str, number: int) -> None:
+    """Raise StoreError for another account than the folder's: its files would stay where the scheduler cannot write.
+
+    On Windows new files inherit the permissions of the folder, so there is nothing to check.
+    """
+    if sys.platform == "win32" or not data_dir.is_dir():
+        return
+    owner = data_dir.stat().st_uid
+    if os.geteuid() != owner:
+        name = _account_name(owner)
+        account = name or f"'#{owner}'"  # as sudo takes it, and a shell no comment
+        raise StoreError(
+            f"{data_dir} belongs to {name or f'uid {owner}'}, who could not write files that this account makes there.",
+            remedy=f"sudo -u {account} python -m snapshot quarantine {action} {number}",
+        )
+
+
+def _account_name(uid: int) -> str:
+    """Return the name of an account; empty for one without a name, as in some containers."""
+    import pwd  # noqa: PLC0415 (Windows has none)
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
 
 
 def _held(data_dir: Path, number: int) -> str:
@@ -149,15 +180,21 @@ def who_am_i() -> str:
             return f"os:{os.getlogin()}"  # the account of the process, not the variable USERNAME
         except OSError:
             return f"os:{getpass.getuser()}"
-    import pwd  # noqa: PLC0415 (Windows has none)
-
     uid = os.getuid()
-    caller = os.environ.get("SUDO_USER", "") if uid == 0 else ""
+    name = _account_name(uid) or f"uid {uid}"
+    if caller := os.environ.get("SUDO_USER", "") if uid == 0 else "":
+        return f"os:{name} (sudo: {caller})"
+    logged_in = _logged_in()
+    return f"os:{name}" if logged_in in {None, uid} else f"os:{name} (login: {_account_name(logged_in) or logged_in})"
+
+
+def _logged_in() -> int | None:
+    """Return the account that logged in to the session, which stays through sudo; None where Linux does not keep it."""
     try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # an account without a name, as in some containers
-        name = f"uid {uid}"
-    return f"os:{name} (sudo: {caller})" if caller else f"os:{name}"
+        uid = int(_LOGIN_UID.read_text("ascii"))
+    except (OSError, ValueError):
+        return None
+    return uid if uid != _NO_LOGIN else None
 
 
 def show_audit(config: Config, out: IO[str], *, as_json: bool) -> None:

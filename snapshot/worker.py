@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from snapshot.config import Config
+    from snapshot.folder import LockedFolder
     from snapshot.store import Manifest
 
 # What may be gone a moment later. Never a refused login: who repeats it gets the account locked.
@@ -36,21 +37,27 @@ _TERMINATE_SECONDS = 5.0
 
 
 def refresh_with_deadline(
-    config: Config, *, on_progress: Callable[[Progress], None], stop: threading.Event | None = None
+    config: Config,
+    *,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event | None = None,
+    folder: LockedFolder | None = None,
 ) -> RefreshOutcome:
     """Refresh in a child process; never raises for what goes wrong there, the outcome tells it.
 
-    The child is killed when schedule.deadline_seconds are over or `stop` is set.
+    The child is killed when schedule.deadline_seconds are over or `stop` is set. With `folder` each attempt begins
+    only if that is still the data folder.
     """
     began = time.monotonic()
-    process, receiver = start_child(_child, config, name="scim-refresh")
+    process, receiver = start_child(_child, config, folder, name="scim-refresh")
     try:
         outcome = _supervise(process, receiver, config, on_progress, stop, began)
     finally:
         if process.is_alive():
             end_child(process)
-            with contextlib.suppress(StoreError, OSError), writer_lock(config.data_dir):
-                sweep(config.data_dir)
+            if folder is None or folder.is_there:
+                with contextlib.suppress(StoreError, OSError), writer_lock(config.data_dir):
+                    sweep(config.data_dir)
         receiver.close()
     return outcome
 
@@ -96,15 +103,17 @@ def _supervise(
             )
 
 
-def _child(config: Config, sender: Connection) -> None:
+def _child(config: Config, folder: LockedFolder | None, sender: Connection) -> None:
     """Entry point of the child."""
     become_child()
     began = time.monotonic()
-    sender.send(refresh_outcome(config, sender.send, began))
+    sender.send(refresh_outcome(config, sender.send, began, folder=folder))
     sender.close()
 
 
-def refresh_outcome(config: Config, report: Callable[[Progress], None], began: float) -> RefreshOutcome:
+def refresh_outcome(
+    config: Config, report: Callable[[Progress], None], began: float, *, folder: LockedFolder | None = None
+) -> RefreshOutcome:
     """Refresh in this process and put what happens into an outcome.
 
     After a deadlock or a lost connection all of it is done again, source.retries times at most: a new
@@ -112,7 +121,7 @@ def refresh_outcome(config: Config, report: Callable[[Progress], None], began: f
     """
     overcome: list[str] = []
     while True:
-        outcome = _attempt(config, report, began)
+        outcome = _attempt(config, report, began, folder)
         if outcome.code not in RETRIED or len(overcome) == config.source.retries:
             return _with_attempts(outcome, overcome)
         pause = config.source.retry_seconds * 2 ** len(overcome)
@@ -134,9 +143,13 @@ def _with_attempts(outcome: RefreshOutcome, overcome: list[str]) -> RefreshOutco
     return msgspec.structs.replace(outcome, attempts=attempts, warnings=(*outcome.warnings, warning))
 
 
-def _attempt(config: Config, report: Callable[[Progress], None], began: float) -> RefreshOutcome:
+def _attempt(
+    config: Config, report: Callable[[Progress], None], began: float, folder: LockedFolder | None
+) -> RefreshOutcome:
     """Refresh once."""
     try:
+        if folder is not None:
+            folder.check()
         refreshed = refresh(config, report=report)
     except PublishRefusedError as error:
         return RefreshOutcome(

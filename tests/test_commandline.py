@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from people_folder import PeopleFolder, people, person
 
-from snapshot import __version__
+from snapshot import __version__, quarantine_commands
 from snapshot.__main__ import main
 from snapshot.control import RefreshOutcome, SchedulerStatus, write_status
 from snapshot.errors import PublishRefusedError
@@ -396,6 +396,7 @@ def test_nobody_decides_under_another_name(monkeypatch):
     """The account in the audit log is the system's word: no variable changes it; sudo's caller is told beside it."""
     import pwd  # noqa: PLC0415 (Windows has none)
 
+    monkeypatch.setattr(quarantine_commands, "_LOGIN_UID", Path("nowhere"))
     name = pwd.getpwuid(os.getuid()).pw_name
     for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(variable, "somebody-else")
@@ -403,6 +404,36 @@ def test_nobody_decides_under_another_name(monkeypatch):
     assert f"os:{name}" == who_am_i()
     monkeypatch.setenv("SUDO_USER", "jane")
     assert (f"os:{name} (sudo: jane)" if os.getuid() == 0 else f"os:{name}") == who_am_i()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file")
+@pytest.mark.parametrize(("kept", "said"), [("54321", " (login: 54321)"), ("4294967295", ""), ("", ""), ("own", "")])
+def test_who_logged_in(monkeypatch, tmp_path, kept, said):
+    """One who acts as the account of the services is named with the account that the kernel saw log in."""
+    import pwd  # noqa: PLC0415 (Windows has none)
+
+    (tmp_path / "loginuid").write_text(str(os.getuid()) if kept == "own" else kept)
+    monkeypatch.setattr(quarantine_commands, "_LOGIN_UID", tmp_path / "loginuid")
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert f"os:{name}{said}" == who_am_i()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root gives a folder away")
+@pytest.mark.parametrize("action", ["approve", "reject"])
+@pytest.mark.parametrize("owner", ["nobody", "'#54321'"])
+def test_another_account_decides_nothing(refused, capsys, action, owner):
+    """Whoever does not own data_dir is told as whom to decide; no file is made there that the services cannot write."""
+    import pwd  # noqa: PLC0415 (Windows has none)
+
+    uid = pwd.getpwnam(owner).pw_uid if owner.isalpha() else 54321
+    os.chown(refused.data_dir, uid, -1)
+    before = sorted(refused.data_dir.rglob("*"))
+    assert 1 == tool(refused, "quarantine", action, "2")
+    assert f"sudo -u {owner} python -m snapshot quarantine {action} 2" in capsys.readouterr().err
+    assert (1, before) == (read_current(refused.data_dir), sorted(refused.data_dir.rglob("*")))
+    os.chown(refused.data_dir, os.geteuid(), -1)
+    assert 0 == tool(refused, "quarantine", action, "2")
 
 
 def test_output_that_cannot_be_written(folder):

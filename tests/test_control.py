@@ -203,3 +203,17 @@ def success(generation: int, at: str) -> SchedulerStatus:
 def test_when_a_generation_was_confirmed(found, expected):
     """The later of publication and last success on that generation; times to come or without a meaning do not count."""
     assert expected == control.confirmed_ms(found, generation=7, created_ms=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (success(7, "1970-01-01T00:10:00Z"), 600_000),
+        (success(7, "1970-01-01T00:20:00Z"), 1_200_000),
+        (success(6, "1970-01-01T00:10:00Z"), 1_000_000),
+        (None, 1_000_000),
+    ],
+)
+def test_when_an_approved_generation_was_confirmed(found, expected):
+    """An approval makes an old read no fresher: the time of the last success counts, earlier or later."""
+    assert expected == control.confirmed_ms(found, generation=7, created_ms=1_000_000, approved=True)

@@ -27,8 +27,10 @@ from open_server import ServerProcess, server_process
 from people_folder import PeopleFolder, people
 from small_disk import PAGE_BYTES, SmallDisk, in_namespace, obey_permissions, small_disk
 
-from snapshot import control
-from snapshot.store import list_numbers, read_current
+from snapshot import control, worker
+from snapshot.errors import SourceError
+from snapshot.folder import locked_folder
+from snapshot.store import list_numbers, read_current, writer_lock
 from snapshot.worker import refresh_outcome, refresh_with_deadline
 
 if TYPE_CHECKING:
@@ -296,27 +298,94 @@ def test_the_folder_goes_while_it_is_written(folder: PeopleFolder) -> None:
 
 
 def test_the_folder_goes_between_two_refreshes(folder: PeopleFolder) -> None:
-    """A scheduler whose folder was moved away goes on and makes a new one; the server keeps what it has."""
+    """A scheduler whose folder was moved away says so at each refresh, makes no new one, and goes on when it is back."""
     folder.settings["schedule"] = {"interval_seconds": 5, "jitter_seconds": 0}
-    with served(folder) as server, (folder.path / "scheduler.log").open("w") as log:
+    elsewhere, log = folder.path / "elsewhere", folder.path / "scheduler.log"
+    with served(folder) as server, log.open("w") as output:
         before = server.body()
         process = subprocess.Popen(
-            [sys.executable, "scheduler.py", "--config", str(folder.toml())], cwd=TREE, stderr=log, stdout=log
+            [sys.executable, "scheduler.py", "--config", str(folder.toml())], cwd=TREE, stderr=output, stdout=output
         )
         try:
-            wait_until(lambda: control.read_status(folder.data_dir) is not None)
-            folder.data_dir.rename(folder.path / "elsewhere")
-            assert before == server.body()
-            wait_until(lambda: read_current(folder.data_dir) is not None)
             wait_until(lambda: (status := control.read_status(folder.data_dir)) is not None and status.phase == "idle")
-            assert PEOPLE == len(folder.users())
+            folder.fill(people(PEOPLE + 1))
+            folder.data_dir.rename(elsewhere)
+            wait_until(lambda: log.read_text().count("refresh failed") == 2)
+            assert not folder.data_dir.exists()
+            assert 1 == read_current(elsewhere)
             assert before == server.body()
+
+            folder.data_dir.mkdir()  # as the mount point of a volume that is gone; somebody asks there all the same
+            control.ask_refresh(folder.data_dir, asked_by="test")
+            wait_until(lambda: log.read_text().count("refresh failed") == 3)
+            time.sleep(2.5)
+            assert ["requests"] == [path.name for path in folder.data_dir.iterdir()]
+            assert ["queued"] == [request.state for request in control.list_requests(folder.data_dir)]
+            assert 3 == log.read_text().count("refresh failed")
+            shutil.rmtree(folder.data_dir)
+
+            elsewhere.rename(folder.data_dir)
+            wait_until(lambda: read_current(folder.data_dir) == 2)
+            server.wait_for(lambda users: len(users) == PEOPLE + 1)
+            wait_until(lambda: control.read_status(folder.data_dir).failures_in_a_row == 0)
             process.terminate()
             assert 0 == process.wait(15)
         finally:
             process.kill()
             process.wait()
-    assert "Traceback" not in (folder.path / "scheduler.log").read_text()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    failures = [line for line in lines if line["event"].startswith("refresh failed")]
+    gone = f"The data folder {folder.data_dir} is gone or another one since the scheduler started."
+    said = ("store", gone, "Mount it again, or restart the scheduler.")
+    assert [said] * len(failures) == [(line["code"], line["reason"], line["remedy"]) for line in failures]
+    assert [] == [line for line in lines if "status.json" in line["event"]]
+    assert "Traceback" not in log.read_text()
+
+
+def test_another_folder_in_its_place(folder: PeopleFolder) -> None:
+    """In a new folder at the same path a running scheduler publishes nothing: the guard has nothing to compare with."""
+    folder.settings["schedule"] = {"interval_seconds": 5, "jitter_seconds": 0}
+    folder.settings["guard"] = {"enabled": True}
+    log = folder.path / "scheduler.log"
+    folder.publish(people(PEOPLE))
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "scheduler.py", "--config", str(folder.toml())], cwd=TREE, stderr=output, stdout=output
+        )
+        try:
+            wait_until(lambda: (status := control.read_status(folder.data_dir)) is not None and status.phase == "idle")
+            folder.fill(people(2))
+            folder.data_dir.rename(folder.path / "elsewhere")
+            folder.data_dir.mkdir()
+            (folder.data_dir / "SCHEDULER.LOCK").touch()
+            wait_until(lambda: "is gone or another one" in log.read_text())
+            assert ["SCHEDULER.LOCK"] == [path.name for path in folder.data_dir.iterdir()]
+            process.terminate()
+            assert 0 == process.wait(15)
+        finally:
+            process.kill()
+            process.wait()
+    assert ["SCHEDULER.LOCK"] == [path.name for path in folder.data_dir.iterdir()]
+    assert [1] == list_numbers(folder.path / "elsewhere" / "generations")
+
+
+def test_the_folder_goes_before_a_second_attempt(folder: PeopleFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read again after a lost connection is not published in a folder that was made in between."""
+    folder.publish(people(PEOPLE))
+    folder.settings["source"]["retry_seconds"] = 0.05
+    config, attempts = folder.config, []
+
+    def lose(_config: object, **_options: object) -> None:
+        attempts.append(1)
+        folder.data_dir.rename(folder.path / "elsewhere")
+        raise SourceError("connection_lost", "The connection broke.")
+
+    monkeypatch.setattr(worker, "refresh", lose)
+    with writer_lock(folder.data_dir, "SCHEDULER.LOCK"):
+        locked = locked_folder(folder.data_dir, "SCHEDULER.LOCK")
+        outcome = refresh_outcome(config, lambda _progress: None, 0.0, folder=locked)
+    assert ("failed", "store", 2, 1) == (outcome.state, outcome.code, outcome.attempts, len(attempts))
+    assert not folder.data_dir.exists()
 
 
 def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
@@ -343,12 +412,13 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
         assert 3 == done.returncode, done.stderr
         tool = [sys.executable, "-m", "snapshot", "quarantine"]
         environment = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONUTF8": "1"}
-        for action in (["list"], ["approve", "2"]):
+        for action in (["list"], ["show", "2"], ["approve", "2"]):
             command = [*tool, *action, "--config", "config.toml"]
             done = subprocess.run(
                 command, cwd=path, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
             )
             assert 0 == done.returncode, done.stderr
-            if action == ["list"]:
-                assert str(folder.data_dir / "quarantine" / "00000002" / "changes.jsonl") in done.stdout
+            if action != ["approve", "2"]:
+                shown = 10 if action == ["list"] else PEOPLE - 3
+                assert shown == len(re.findall(r"^  removed +E", done.stdout, re.MULTILINE)), done.stdout
         server.wait_for(lambda users: len([user for user in users.values() if user["active"]]) == 3)

@@ -58,9 +58,9 @@ def test_the_pause_ends():
     assert 0 == pause.seconds_left
 
 
-@pytest.mark.parametrize("code", ["", "unreachable", "guard", "stopped"])
-def test_any_other_outcome_ends_it(code):
-    """Whatever is not a refused login ends the pause, and the next refusal counts as the first."""
+@pytest.mark.parametrize("code", ["", "guard", "permission", "missing_column", "query", "connection_lost", "timeout"])
+def test_a_login_that_is_not_refused_ends_it(code):
+    """What can only come after the login ends the pause, and the next refusal counts as the first."""
     pause = LoginPause(clock=Clock())
     pause.note("login_refused")
     pause.note("login_refused")
@@ -70,10 +70,26 @@ def test_any_other_outcome_ends_it(code):
     assert FIRST_PAUSE_SECONDS == pause.seconds_left
 
 
+@pytest.mark.parametrize("code", ["unreachable", "certificate", "lockheld", "store", "stopped", "deadline", "mapping"])
+def test_what_asked_for_no_login_leaves_it(code):
+    """What says nothing of the password neither ends the pause nor makes it longer, and the doubling goes on."""
+    clock = Clock()
+    pause = LoginPause(clock=clock)
+    pause.note("login_refused")
+    clock.now += MINUTE
+    pause.note(code)
+    assert FIRST_PAUSE_SECONDS - MINUTE == pause.seconds_left
+    clock.now += FIRST_PAUSE_SECONDS
+    pause.note(code)
+    assert 0 == pause.seconds_left
+    pause.note("login_refused")
+    assert 2 * FIRST_PAUSE_SECONDS == pause.seconds_left
+
+
 def test_who_waits(folder, caplog):
     """During a pause the schedule refreshes nothing, a person's word does; each pause is told once, with its end."""
     folder.fill(people(3)).data_dir.mkdir()
-    codes = iter(["login_refused", "login_refused", "", "unreachable"])
+    codes = iter(["login_refused", "unreachable", "login_refused", "", "unreachable"])
     begun = []
 
     def refresh(_config, **_options):
@@ -94,7 +110,13 @@ def test_who_waits(folder, caplog):
 
     program.refresh()
     program._refresh_by_schedule()
-    assert 2 == len(begun)
+    assert ["login_refused", "unreachable"] == begun
+    assert first == control.read_status(folder.data_dir).paused_until
+    assert [first] == pauses()
+
+    program.refresh()
+    program._refresh_by_schedule()
+    assert 3 == len(begun)
     second = control.read_status(folder.data_dir).paused_until
     assert [first, second] == pauses()
     assert datetime.fromisoformat(second) - datetime.now(UTC) > timedelta(minutes=29)
@@ -102,7 +124,7 @@ def test_who_waits(folder, caplog):
     program.refresh()
     assert "" == control.read_status(folder.data_dir).paused_until
     program._refresh_by_schedule()
-    assert ["login_refused", "login_refused", "", "unreachable"] == begun
+    assert ["login_refused", "unreachable", "login_refused", "", "unreachable"] == begun
 
 
 @pytest.mark.slow

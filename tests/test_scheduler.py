@@ -16,8 +16,10 @@ from scheduler_fixtures import run, running, stop, wait_for
 
 from scheduler import Scheduler, cron_weekdays, first_run, make_trigger
 from snapshot import control
+from snapshot.errors import PublishRefusedError
 from snapshot.logs import now_text
-from snapshot.store import generation_directory, read_current, read_manifest, write_manifest
+from snapshot.quarantine_commands import decide
+from snapshot.store import generation_directory, quarantine_directory, read_current, read_manifest, write_manifest
 
 COUNTING = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c{})"
 ENDLESS = f"{COUNTING.format('')} SELECT 'E' || n AS id, 'u' || n AS login, NULL AS mail, 1 AS state FROM c"
@@ -178,6 +180,72 @@ def test_a_confirmed_snapshot_is_as_good_as_a_new_one(folder, generation, second
     control.write_status(folder.data_dir, status)
     expected = now_text(at) if confirmed else now_text(datetime.fromtimestamp(hour_ago.created_ms / 1000, UTC))
     assert expected == now_text(Scheduler(folder.config)._confirmed_at())
+
+
+@pytest.fixture
+def approved(folder):
+    """A generation 2 that a refresh an hour ago was refused for, approved at the command line since."""
+    folder.publish(people(50))
+    folder.settings["guard"] = {"enabled": True}
+    with pytest.raises(PublishRefusedError):
+        folder.publish(people(5))
+    hour_ago = now_text(datetime.now(UTC) - timedelta(hours=1))
+    refused = outcome("refused", generation=2, code="guard", at=hour_ago)
+    status = control.SchedulerStatus(
+        pid=1, started_at=now_text(), updated_at=now_text(), phase="idle", last_outcome=refused, failures_in_a_row=4
+    )
+    control.write_status(folder.data_dir, status)
+    return folder
+
+
+def test_an_approval_at_the_command_line_is_noticed(approved):
+    """The refusal is settled as by an approval over HTTP, with the time at which the rows were read."""
+    program = Scheduler(approved.config)
+    refused = program._status.last_outcome
+    program._tick()
+    assert refused == program._status.last_outcome
+    decide(approved.config, "approve", 2)
+    program._tick()
+    status = control.read_status(approved.data_dir)
+    assert status.last_success == status.last_outcome
+    assert ("published", 2, refused.at, 0) == (
+        status.last_outcome.state,
+        status.last_outcome.generation,
+        status.last_outcome.at,
+        status.failures_in_a_row,
+    )
+    assert (50, 45) == (status.last_outcome.counts["users"], status.last_outcome.counts["removed"])
+    assert refused.at == now_text(program._confirmed_at())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_approval_over_http_is_no_fresher(approved, known):
+    """What is approved over HTTP keeps the time of the refused refresh, or else that of its own manifest."""
+    manifest = read_manifest(quarantine_directory(approved.data_dir, 2))
+    program = Scheduler(approved.config)
+    refused = program._status.last_outcome
+    if not known:
+        program._status = msgspec.structs.replace(program._status, last_outcome=None)
+    control.ask_decision(approved.data_dir, "approve", 2, content=manifest.content, asked_by="admin")
+    program.decide()
+    success = control.read_status(approved.data_dir).last_success
+    assert (2, refused.at if known else manifest.created_at) == (success.generation, success.at)
+
+
+def test_only_its_own_refusal_is_settled(approved):
+    """Another generation in force, a refresh that runs, or a failure since: the last outcome stays what it was."""
+    program = Scheduler(approved.config)
+    last = program._status.last_outcome
+    program._status = msgspec.structs.replace(program._status, last_outcome=outcome("refused", generation=3))
+    decide(approved.config, "approve", 2)
+    program._tick()
+    assert 3 == program._status.last_outcome.generation
+    program._status = msgspec.structs.replace(program._status, last_outcome=last)
+    with program._running:
+        program._tick()
+    assert last == program._status.last_outcome
+    program._tick()
+    assert "published" == program._status.last_outcome.state
 
 
 # --- as a process ---

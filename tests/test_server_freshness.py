@@ -59,6 +59,19 @@ async def test_not_ready(tmp_path):
         ) == await ready(api)
 
 
+async def test_an_approval_makes_nothing_fresh(tmp_path):
+    """What a person approved is as old as the read that was refused, if the scheduler knows when that was."""
+    directory = aged(tmp_path, 10, max_age_seconds=200)
+    place = generation_directory(directory.config.data_dir, 1)
+    write_manifest(place, msgspec.structs.replace(read_manifest(place), refused=("50 of 60 users are gone",)))
+    async with serving(directory) as api:
+        assert "ready" == (await ready(api))[1]["status"]
+        succeed(directory, 300, state="published")
+        status, body = await ready(api)
+        assert (503, "stale") == (status, body["status"])
+        assert 300 <= body["snapshot_age_seconds"] < 320
+
+
 async def test_a_stale_snapshot_is_served(tmp_path):
     """Too old is 503 for who watches, and 200 for every SCIM client; a confirmation makes it ready again."""
     directory = aged(tmp_path, 300, max_age_seconds=200)

@@ -188,6 +188,26 @@ def test_a_fault_of_the_server_publishes_nothing(
     assert "unchanged" == refresh(config).state
 
 
+@pytest.mark.parametrize("number", [18452, 18456, *range(18463, 18469), 18470, 18486, 18487, 18488])
+def test_a_refused_password_is_told(server: TdsServer, tmp_path: Path, number: int) -> None:
+    """Each number by which SQL Server refuses a login or its password is code login_refused: the schedule waits."""
+    server.fault(Fault("refuse-login", number=number, message="The server's words.", severity=14))
+    outcome = refresh(make_config(tmp_path, server))
+    assert ("failed", "login_refused") == (outcome.state, outcome.code)
+    assert outcome.remedy
+
+
+@pytest.mark.parametrize("number", [233, 945, 976, 983, 4064, 17142, 17809, 18401, 18461, 40613])
+def test_a_server_that_lets_nobody_in_refuses_no_password(server: TdsServer, tmp_path: Path, number: int) -> None:
+    """A failover, a start, single-user mode: unreachable, in the server's words, by one login; nothing pauses."""
+    server.fault(Fault("refuse-login", number=number, message="The database is recovering.", severity=14))
+    outcome = refresh(make_config(tmp_path, server))
+    assert ("failed", "unreachable", 1) == (outcome.state, outcome.code, outcome.attempts)
+    assert f"SQL Server at localhost lets nobody in: The database is recovering (error {number})." == outcome.reason
+    assert "are online" in outcome.remedy
+    assert 1 == len(server.logins)
+
+
 @pytest.mark.parametrize(
     ("source", "code", "cause"),
     [

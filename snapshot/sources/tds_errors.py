@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 # number of the error -> (code, sentence, remedy). 1…19999 are SQL Server's, 20000… are FreeTDS's.
 _KNOWN: dict[int, tuple[str, str, str]] = {
-    18456: ("login_refused", "SQL Server refused the login of {login}.", "Check source.username and source.password, and that SQL logins are enabled."),
+    18456: ("login_refused", "SQL Server refused the login of {login}.", "Check source.username, source.password and source.database, and that SQL logins are enabled."),
     18452: ("login_refused", "SQL Server does not trust the domain of this Windows login.", "Run as an account of a trusted domain."),
+    18470: ("login_refused", "The login {login} is disabled.", "A DBA enables it: ALTER LOGIN … ENABLE."),
     18486: ("login_refused", "The login {login} is locked.", "A DBA unlocks it: ALTER LOGIN … WITH PASSWORD = '…' UNLOCK."),
     18487: ("login_refused", "The password of {login} has expired.", "A DBA sets a new one."),
     18488: ("login_refused", "The password of {login} must be changed first.", "A DBA sets a new one."),
@@ -38,9 +39,13 @@ _KNOWN: dict[int, tuple[str, str, str]] = {
 }  # fmt: skip
 # 0: "Connection to the database failed for an unknown reason", for example a host that is not known.
 _CONNECT_FAILED = frozenset({0, 20002, 20004, 20008, 20009, 20014})
-# These two are retried at once, so they never mean the login: who tries a login again and again gets it locked.
-_LOGGED_IN = frozenset({"deadlock", "connection_lost"})
+# The password breaks a rule of the server. This and a refused login are all that a changed password may lead to.
+_PASSWORD_POLICY = range(18463, 18469)
+# What a known number may mean before the login was accepted. Never a code that is retried at once, nor one that ends
+# the pause after a refused login (snapshot/pause.py): who tries a login again and again gets it locked.
+_AT_LOGIN = frozenset({"login_refused", "permission", "unreachable"})
 _CLOSED = frozenset({20006, 20017, 20047})
+_BROKEN_OFF = _CLOSED | {20003}
 _MESSAGE = re.compile(r"DB-Lib error message.*\Z", re.DOTALL)
 _MAX_TEXT = 300
 
@@ -62,17 +67,27 @@ def explain(error: BaseException, config: Config, *, login: bool = False) -> Sou
         number = 18456
     if number == 20047 and "20003" in raw:  # noqa: PLR2004 (a time-out in mid-result)
         number = 20003
-    if number in _KNOWN and not (login and _KNOWN[number][0] in _LOGGED_IN):
+    if number in _KNOWN and (not login or _KNOWN[number][0] in _AT_LOGIN):
         code, sentence, remedy = _KNOWN[number]
         detail = f" ({text})" if text and code in {"permission", "missing_object", "missing_column", "query"} else ""
         return SourceError(code, sentence.format(**facts) + detail, remedy=remedy, number=number)
-    if number in _CONNECT_FAILED or (login and number in _CLOSED):
+    if number in _CONNECT_FAILED or (login and number in _BROKEN_OFF):
         return _connect_failed(number, text, config)
-    if login:
+    if login and number in _PASSWORD_POLICY:
         return SourceError(
             "login_refused",
-            f"SQL Server did not accept the login of {facts['login']}: {text or type(error).__name__} (error {number}).",
-            remedy="Look at the SQL Server error log. It is tried again at the next refresh.",
+            f"SQL Server did not accept the password of {facts['login']}: {text or type(error).__name__} (error {number}).",
+            remedy="A DBA sets a new one.",
+            number=number,
+        )
+    if login:
+        return SourceError(
+            "unreachable",
+            f"SQL Server at {source.server} lets nobody in: {text or type(error).__name__} (error {number}).",
+            remedy=(
+                f"Check that the server and the database {source.database} are online (start, failover, restore, "
+                "single-user mode), and the SQL Server error log. It is tried again at the next refresh."
+            ),
             number=number,
         )
     return SourceError(
