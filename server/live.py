@@ -20,11 +20,11 @@ from snapshot.reader import Snapshot, open_previous_good, open_snapshot
 from snapshot.store import (
     CURRENT,
     GENERATIONS,
-    QUARANTINE,
     list_numbers,
     quarantine_directory,
     read_current,
     read_manifest,
+    waiting_numbers,
 )
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ def list_generations(data_dir: Path) -> list[int]:
         return []
 
 
-def list_quarantined(data_dir: Path) -> list[int]:
-    """Return the numbers of the generations in quarantine, ascending."""
-    return list_numbers(data_dir / QUARANTINE)
-
-
 def read_refused(data_dir: Path, number: int) -> tuple[str, ...] | None:
     """Return why the guard refused a generation; None if that cannot be read."""
     try:
@@ -69,7 +64,7 @@ class Folder:
     open_previous: Callable[[Path, int], Snapshot | None] = open_previous_good
     read_status: Callable[[Path], SchedulerStatus | None] = read_status
     list_generations: Callable[[Path], list[int]] = list_generations
-    list_quarantined: Callable[[Path], list[int]] = list_quarantined
+    waiting_numbers: Callable[[Path], list[int]] = waiting_numbers
     read_refused: Callable[[Path, int], tuple[str, ...] | None] = read_refused
 
 
@@ -192,8 +187,8 @@ class LiveSnapshot:
     def _look_for_waiting(self, published: int) -> tuple[Waiting, ...]:
         """Read why each newer generation was refused; what is known is not read again, for it never changes."""
         try:
-            numbers = self._folder.list_quarantined(self.data_dir)
-        except OSError:
+            numbers = self._folder.waiting_numbers(self.data_dir)
+        except (OSError, StoreError):
             return self.waiting
         known = {item.generation: item for item in self.waiting if item.refused is not None}
         newer = [number for number in numbers if number > published]

@@ -15,12 +15,11 @@ import orjson
 from server.changes import checked_people
 from server.errors import ConflictError, InvalidSyntaxError, NotFoundError, NotReadyError
 from server.keys import FACTS, LIVE
-from server.live import list_quarantined
 from server.notes import accepted_answer, check_method, fields_of, note_answer, scheduler_facts
 from server.query import search_request
 from snapshot.control import ask_decision
 from snapshot.errors import SnapshotError, StoreError
-from snapshot.store import quarantine_directory, read_manifest, readable_current
+from snapshot.store import QUARANTINE, is_superseded, list_numbers, quarantine_directory, read_manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +109,7 @@ async def _decide(request: web.Request, number: int, kind: Literal["approve", "r
     if seen is not None and seen != content and not (_PREFIX.match(seen) and content.startswith(seen)):
         raise ConflictError(f"Generation {number} has other content than that. Look at it again.")
     if kind == "approve" and found.superseded:
-        raise ConflictError(f"Generation {number} is older than the one being served. Run a refresh.")
+        raise ConflictError(f"Generation {number} is superseded: the source has been read since. Run a refresh.")
     principal = request[FACTS].principal
     try:
         asked: RefreshRequest = await asyncio.to_thread(
@@ -142,13 +141,13 @@ async def _find(data_dir: Path, number: int) -> Quarantined:
 
 
 def _read_all(data_dir: Path) -> list[Quarantined]:
-    found = [_read_one(data_dir, number) for number in list_quarantined(data_dir)]
+    found = [_read_one(data_dir, number) for number in list_numbers(data_dir / QUARANTINE)]
     return [item for item in found if item is not None]
 
 
 def _read_one(data_dir: Path, number: int) -> Quarantined | None:
     directory = quarantine_directory(data_dir, number)
-    superseded = number <= (readable_current(data_dir) or 0)
+    superseded = is_superseded(data_dir, number)
     try:
         return Quarantined(number, read_manifest(directory), "", superseded)
     except SnapshotError as error:

@@ -36,6 +36,7 @@ from snapshot.store import (
     list_numbers,
     read_current,
     read_manifest,
+    readable_current,
 )
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _show_scheduler(scheduler: SchedulerStatus | None) -> None:
 
 def _rejects(config: Config, _options: argparse.Namespace) -> int:
     """Print the rejects of the newest generation as JSON lines."""
-    number = read_current(config.data_dir)
+    number = readable_current(config.data_dir)
     if number is None:
         _error(f"Nothing is published in {config.data_dir} yet.")
         return EXIT_FAILED

@@ -26,6 +26,7 @@ from snapshot.scim import USER, ScimVersion
 from snapshot.store import (
     QUARANTINE,
     disk_errors,
+    is_superseded,
     list_numbers,
     quarantine_directory,
     read_manifest,
@@ -265,8 +266,7 @@ def _write_people(out: IO[str], people: Iterator[Person] | list[Person]) -> None
 
 
 def _superseded_by(data_dir: Path, number: int) -> int | None:
-    current = readable_current(data_dir)
-    return current if current is not None and current >= number else None
+    return readable_current(data_dir) if is_superseded(data_dir, number) else None
 
 
 def _listed(data_dir: Path, number: int) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def read_current(data_dir: Path) -> int | None:
 
 
 def readable_current(data_dir: Path) -> int | None:
-    """Return the number in CURRENT, or of the newest generation if CURRENT is missing or damaged.
+    """Return the number in CURRENT, or of the newest generation if CURRENT is missing, damaged or names a pruned one.
 
     Without this the guard would have nothing to compare with, and a refresh that lost most people would be published.
     """
@@ -158,7 +158,10 @@ def readable_current(data_dir: Path) -> int | None:
         number = read_current(data_dir)
     except CorruptGenerationError:
         number = None
-    return max(list_numbers(data_dir / GENERATIONS), default=None) if number is None else number
+    there = list_numbers(data_dir / GENERATIONS)
+    if there and (number is None or number < there[0]):
+        return there[-1]
+    return number or None
 
 
 def was_published(data_dir: Path) -> bool:
@@ -323,7 +326,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             )
         )
         directory = data_dir / f"{CREATING}{directory_name(number)}"
-        directory.mkdir(parents=True)
+        directory.mkdir()  # without parents: where the data folder was unmounted, nothing is made
         try:
             yield Staging(data_dir, number, directory)
         finally:
@@ -423,7 +426,18 @@ def supersede_quarantine(data_dir: Path) -> None:
 
 def is_superseded(data_dir: Path, number: int) -> bool:
     """Tell whether a generation in quarantine can only be rejected, because something newer is known."""
-    return number <= max(readable_current(data_dir) or 0, _read_number(data_dir / SUPERSEDED))
+    return number <= _newest_known(data_dir)
+
+
+def waiting_numbers(data_dir: Path) -> list[int]:
+    """Return the numbers of those in quarantine that may still be approved, ascending."""
+    known = _newest_known(data_dir)
+    return [number for number in list_numbers(data_dir / QUARANTINE) if number > known]
+
+
+def _newest_known(data_dir: Path) -> int:
+    """Return the number up to which a generation in quarantine is void."""
+    return max(readable_current(data_dir) or 0, _read_number(data_dir / SUPERSEDED))
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:

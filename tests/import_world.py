@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import shutil
 import sqlite3
 import tempfile
@@ -281,6 +280,3 @@ def _resource(item: dict[str, Any], version: ScimVersion) -> Resource:
         item["active"],
         item["meta"]["lastModified"],
     )
-
-
-logging.getLogger("server.live").setLevel(logging.WARNING)

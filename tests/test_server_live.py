@@ -46,7 +46,7 @@ class FakeFolder:
             open_previous=self._open_previous,
             read_status=lambda _path: self.status,
             list_generations=lambda _path: self.generations,
-            list_quarantined=self._list_quarantined,
+            waiting_numbers=self._waiting_numbers,
             read_refused=self._read_refused,
         )
         self.live = LiveSnapshot(Path("data"), folder=folder, clock=lambda: self.now)
@@ -56,7 +56,7 @@ class FakeFolder:
             raise self.number
         return self.number
 
-    def _list_quarantined(self, _path):
+    def _waiting_numbers(self, _path):
         if isinstance(self.quarantine, OSError):
             raise self.quarantine
         return sorted(self.quarantine)

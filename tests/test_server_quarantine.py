@@ -122,9 +122,23 @@ async def test_a_superseded_generation(api, directory):
     assert item["superseded"] is True
     refused = await post(api, f"{PATH}/2/approve")
     assert 409 == refused.status
-    assert "older" in refused.json["detail"]
+    assert "superseded" in refused.json["detail"]
     assert [] == requests(directory)
     assert 202 == (await post(api, f"{PATH}/2/reject")).status
+
+
+async def test_what_waits_when_the_source_is_right_again(api, directory):
+    """Once a refresh has found the served people to be right, what was refused before can only be rejected."""
+    directory.run("DELETE FROM people WHERE id = 'E00100'")
+    directory.run("UPDATE people SET state = 'A' WHERE id < 'E00020'")
+    directory.run("UPDATE people SET first = 'Given30' WHERE id = 'E00030'")
+    directory.add(*[person(number) for number in range(55, 60)])
+    assert directory.publish().generation == 1
+    await api.follow()
+    assert 0 == (await api.get("/-/ready", auth=None)).json["quarantined"]
+    (item,) = (await api.admin("GET", PATH)).json["quarantine"]
+    assert item["superseded"] is True
+    assert 409 == (await post(api, f"{PATH}/2/approve")).status
 
 
 async def test_the_people(api, directory):

@@ -16,7 +16,16 @@ from snapshot import reader, store
 from snapshot.errors import CorruptGenerationError, FormatVersionError, LockHeldError, NoSnapshotError, StoreError
 from snapshot.reader import open_previous_good, open_snapshot
 from snapshot.scim import USER
-from snapshot.store import generation_directory, list_numbers, prune, read_current, stage, sweep, writer_lock
+from snapshot.store import (
+    generation_directory,
+    list_numbers,
+    prune,
+    read_current,
+    readable_current,
+    stage,
+    sweep,
+    writer_lock,
+)
 
 TREE = Path(__file__).parent.parent
 HOLDER = """
@@ -175,6 +184,26 @@ def test_current_holds_no_number(tmp_path, text):
     (tmp_path / "CURRENT").write_bytes(text)
     with pytest.raises(CorruptGenerationError, match="CURRENT: it does not hold a generation number"):
         read_current(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"0", b"00000001", b"x", None])
+def test_a_current_that_misleads(folder, text):
+    """Without a usable number in CURRENT the newest generation is what the guard compares with."""
+    for count in range(1, 6):
+        folder.publish(people(count))
+    assert [3, 4, 5] == list_numbers(folder.data_dir / "generations")
+    if text is None:
+        (folder.data_dir / "CURRENT").unlink()
+    else:
+        (folder.data_dir / "CURRENT").write_bytes(text)
+    assert 5 == readable_current(folder.data_dir)
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(folder):
+    """Where the data folder was, a refresh makes nothing: the guard would find nothing to compare with."""
+    with pytest.raises(StoreError, match="No such file"), stage(folder.data_dir / "gone"):
+        pass
+    assert not (folder.data_dir / "gone").exists()
 
 
 def test_pruned_while_it_is_opened(folder, monkeypatch):
