@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime
 	@exec $(PY) -m snapshot demo --people '$(PEOPLE)' --port '$(PORT)' --folder .demo
 
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check
