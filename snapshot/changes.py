@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from snapshot.index import Index
+    from snapshot.lookup import Index
 
 NAME = "changes.jsonl"
 ADDED, CHANGED, DEACTIVATED, REMOVED, EXPIRED = "added", "changed", "deactivated", "removed", "expired"

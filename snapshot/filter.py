@@ -1,6 +1,6 @@
 """Filter text to a Filter tree (RFC 7644 section 3.4.2.2; SCIM Protocol 1.1 section 3.2.2.1).
 
-No evaluation here: `snapshot.index` turns a tree into ordinals. Lenient where real clients are:
+No evaluation here: `snapshot.selection` turns a tree into ordinals. Lenient where real clients are:
 curly quotes, dates without quotes or in single ones, attribute names and operators in any case, `email` for `emails`.
 """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from snapshot.index import Known
+    from snapshot.lookup import Known
     from snapshot.previous import Previous
 
 # How far ahead the sequential walk may skip (removed users) before a look-up by id is cheaper.

@@ -16,8 +16,9 @@ from snapshot.canonical import canonical
 from snapshot.decode import decode
 from snapshot.encode import Encoded, encode, time_text
 from snapshot.errors import CorruptGenerationError, StoreError
-from snapshot.index import NAME as INDEX_NAME
-from snapshot.index import Index, IndexWriter
+from snapshot.index import IndexWriter
+from snapshot.layout import NAME as INDEX_NAME
+from snapshot.lookup import Index
 from snapshot.reader import Bodies, check_file, offsets_name
 from snapshot.scim import USER, ScimVersion
 from snapshot.store import (

@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from snapshot.errors import StoreError
-from snapshot.index import NAME as INDEX_NAME
+from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import check_file
 from snapshot.scim import USER
 from snapshot.store import QUARANTINE, is_superseded, list_numbers, quarantine_directory, read_manifest

@@ -13,8 +13,8 @@ from array import array
 from typing import TYPE_CHECKING
 
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
-from snapshot.index import NAME as INDEX_NAME
-from snapshot.index import Index
+from snapshot.layout import NAME as INDEX_NAME
+from snapshot.lookup import Index
 from snapshot.scim import USER, ScimVersion
 from snapshot.store import (
     GENERATIONS,

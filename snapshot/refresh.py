@@ -27,8 +27,8 @@ from snapshot.encode import Encoded, time_text
 from snapshot.errors import PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
 from snapshot.history import History, publication_ms, stamp_ms
-from snapshot.index import NAME as INDEX_NAME
 from snapshot.index import IndexWriter
+from snapshot.layout import NAME as INDEX_NAME
 from snapshot.mapping import NULL_ID
 from snapshot.previous import Previous, open_previous
 from snapshot.quarantine import content_digest, same_in_quarantine

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from snapshot.bodies import stamp_bodies
 from snapshot.encode import time_text
-from snapshot.index import NAME as INDEX_NAME
+from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name
 from snapshot.scim import USER, ScimVersion
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from snapshot.config import Policy
     from snapshot.history import History
-    from snapshot.index import Known
+    from snapshot.lookup import Known
     from snapshot.previous import Previous
     from snapshot.rules import Mapping
 

@@ -23,7 +23,7 @@ from server.live import LiveSnapshot
 from snapshot import __main__ as tool
 from snapshot import commandline, config, control, legacy, refresh, rules, store
 from snapshot.convert import DEFAULT_FALSE, DEFAULT_TRUE
-from snapshot.index import NAME as INDEX_NAME
+from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name, open_snapshot
 from snapshot.scim import USER, ScimVersion
 from snapshot.secret import Secret
