@@ -110,7 +110,7 @@ def _service_provider_config(config: Config, base: BasePath, url: str) -> dict[s
             "cursor": True,
             "index": True,
             "defaultPaginationMethod": "index",
-            "defaultPageSize": min(config.server.default_count, largest),
+            "defaultPageSize": config.server.default_count,
             "maxPageSize": largest,
         }
         location = f"{url}/ServiceProviderConfig"

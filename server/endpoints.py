@@ -41,5 +41,5 @@ def make_endpoints(config: Config, version: ScimVersion) -> Endpoints:
     return Endpoints(
         types={item.endpoint.strip("/"): item for item in served if version in item.versions},
         names=Names(version, tuple(schemas), tuple(extensions)),
-        limits=Limits(min(server.default_count, server.max_count), server.max_count, cursors=new),
+        limits=Limits(server.default_count, server.max_count, cursors=new),
     )
