@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from snapshot.filter import Filter
+    from snapshot.filter import Filter, Sort
 
 _CHUNK_BYTES = 1 << 20
 _MAX_ATTEMPTS = 5
@@ -95,7 +95,7 @@ class Snapshot:
 
     def find(self, resource_type: str, resource_id: str) -> int | None:
         """Return the ordinal of the resource with exactly this id."""
-        return self.index.find(resource_id) if resource_type == USER else None
+        return self.index.find(resource_type, resource_id)
 
     def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
         """Return the resources [first, last) as comma-joined JSON: one slice of the mapped file."""
@@ -112,11 +112,14 @@ class Snapshot:
 
     def is_quick(self, resource_type: str, tree: Filter) -> bool:
         """Tell whether a filter is answered by B-tree look-ups, in microseconds."""
-        return resource_type != USER or self.index.is_quick(tree)
+        return self.index.is_quick(resource_type, tree)
 
-    def select(self, resource_type: str, tree: Filter) -> Sequence[int]:
-        """Return the ascending ordinals that a filter selects; FilterError if it is not supported."""
-        return self.index.select(tree) if resource_type == USER else ()
+    def select(self, resource_type: str, tree: Filter | None, sort: Sort | None = None) -> Sequence[int]:
+        """Return the ordinals that a filter selects, ascending or in the order of `sort`; None selects all.
+
+        FilterError or SortError for what has no meaning.
+        """
+        return self.index.select(resource_type, tree, sort)
 
 
 def open_snapshot(data_dir: Path) -> Snapshot:
