@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from server.query import SearchRequest
-    from server.sorting import Sort
+    from snapshot.filter import Sort
     from snapshot.reader import Snapshot
 
 _RETRY_AFTER_SECONDS = 10

@@ -254,9 +254,9 @@ class RecordingSnapshot:
     def __getattr__(self, name):
         return getattr(self._snapshot, name)
 
-    def select(self, resource_type, tree):
+    def select(self, *arguments):
         self.threads.append(threading.current_thread().name)
-        return self._snapshot.select(resource_type, tree)
+        return self._snapshot.select(*arguments)
 
 
 async def test_a_scan_runs_in_a_thread_once_for_all_its_pages(api):
