@@ -207,14 +207,14 @@ def _negated(inner: Sql) -> Sql:
     return f"({inner[0]}) IS NOT TRUE", inner[1]
 
 
-def _terms(tree: Filter) -> Iterator[Comparison | Present | ValuePath]:
-    """Yield each part of a filter that is answered by one look-up or one scan."""
+def _terms(tree: Filter) -> Iterator[Comparison | Present]:
+    """Yield each comparison of a filter, those within brackets too."""
     waiting = [tree]
     while waiting:
         item = waiting.pop()
         if isinstance(item, And | Or):
             waiting += (item.left, item.right)
-        elif isinstance(item, Not):
+        elif isinstance(item, Not | ValuePath):
             waiting.append(item.inner)
         else:
             yield item
