@@ -27,7 +27,7 @@ Sql = tuple[str, list[Any]]
 _SIGNS = {"eq": "=", "ne": "IS NOT", "gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _SUBSTRING = frozenset({"co", "sw", "ew"})
 _MICROSECONDS = 1_000
-_LARGEST = 1e19  # larger than every stored integer
+_INT64 = 1 << 63
 _LAST_CODE_POINT = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
 # After every stored dateTime: an offset may lead beyond the year 9999.
@@ -85,8 +85,8 @@ def _whole(column: Column, op: str, floor: float, rest: float) -> Sql:
         if op in {"eq", "ne"}:
             return f"{column.sql} IS {'NOT ' if op == 'ne' else ''}?", [math.inf]
         op = {"gt": "gt", "ge": "gt", "lt": "le", "le": "le"}[op]
-    # What does not fit in 64 bits is compared as a float, beyond all that is stored.
-    return _plain(column, op, floor if abs(floor) < _LARGEST and -(1 << 63) <= floor < 1 << 63 else _float(floor))
+    # What does not fit in 64 bits lies beyond all that is stored.
+    return _plain(column, op, floor if -_INT64 <= floor < _INT64 else math.inf if floor > 0 else -math.inf)
 
 
 def _substring(column: Column, term: Comparison) -> Sql:
@@ -171,7 +171,7 @@ def _floor(number: int | DecimalText) -> tuple[float, float]:
     rough = float(number.text)
     if not mantissa.strip("-0."):
         return 0, 0
-    if abs(rough) > _LARGEST:
+    if abs(rough) > 2 * _INT64:
         return rough, 0
     if abs(rough) < 1:
         return (-1 if rough < 0 or mantissa.startswith("-") else 0), 1

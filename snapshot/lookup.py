@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from snapshot.attributes import quoted
@@ -106,13 +107,13 @@ class Index:
         """
         selection = self._selection(resource_type)
         condition, values = selection.condition(tree) if tree is not None else ("1", [])
-        order = selection.order(sort) if sort is not None else "ordinal"
+        join, order = selection.order(sort) if sort is not None else ("", "ordinal")
         if not self.has(resource_type):
             return array("Q")
         db = self._db if tree is not None and self.is_quick(resource_type, tree) else self._scans
-        query = f"SELECT ordinal FROM {quoted(resource_type)} WHERE {condition} ORDER BY {order}"
+        query = f"SELECT ordinal FROM {quoted(resource_type)} {join} WHERE {condition} ORDER BY {order}"
         try:
-            return array("Q", (ordinal for (ordinal,) in db.execute(query, values)))
+            return array("Q", chain.from_iterable(db.execute(query, values)))
         except sqlite3.Error as error:
             raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
 
@@ -120,10 +121,11 @@ class Index:
         """Yield (what is sorted by, ordinal) in the order in which `select` returns the ordinals; None for no value."""
         selection = self._selection(resource_type)
         condition, values = selection.condition(tree) if tree is not None else ("1", [])
-        key, order = selection.sort_key(sort.path), selection.order(sort)
+        _, key = selection.sort_key(sort.path)
+        join, order = selection.order(sort)
         if not self.has(resource_type):
             return
-        query = f"SELECT {key}, ordinal FROM {quoted(resource_type)} WHERE {condition} ORDER BY {order}"
+        query = f"SELECT {key}, ordinal FROM {quoted(resource_type)} {join} WHERE {condition} ORDER BY {order}"
         try:
             yield from self._scans.execute(query, values)
         except sqlite3.Error as error:

@@ -26,6 +26,7 @@ MAX_SCANS = 100
 
 # Multi-valued attributes whose single values few resources share, unlike those of groups or roles.
 _FEW_EACH = frozenset({"emails", "phonenumbers", "ims"})
+_BEFORE_ALL = 1 << 62  # more than any rowid
 _TRUE, _FALSE = "1", "0"
 _RESOURCE_TYPE, _SCHEMAS = "meta.resourcetype", "schemas"
 _OF_TEXT: dict[str, Any] = {
@@ -67,11 +68,11 @@ class Selection:
         """Tell whether the resource type has such an attribute, mapped or not."""
         return self._attributes.why_not(path) is None
 
-    def order(self, sort: Sort) -> str:
-        """Return the ORDER BY terms of a sort, ties in ordinal order; SortError if there is no such order."""
-        column = self.sort_key(sort.path)
+    def order(self, sort: Sort) -> tuple[str, str]:
+        """Return a join that a sort needs, and its ORDER BY terms, ties in ordinal order; SortError if there is none."""
+        join, key = self.sort_key(sort.path)
         # RFC 7644 section 3.4.2.3: resources without a value come last, descending first.
-        return f"{column} {'DESC NULLS FIRST' if sort.descending else 'ASC NULLS LAST'}, ordinal"
+        return join, f"{key} {'DESC NULLS FIRST' if sort.descending else 'ASC NULLS LAST'}, ordinal"
 
     def _looked_up(self, tree: Filter) -> IndexedAttribute | None:
         """Return what a B-tree finds the resources by; None if they have to be scanned."""
@@ -167,24 +168,26 @@ class Selection:
         ]
         return f"({' OR '.join(conditions)})" if conditions else _FALSE
 
-    def sort_key(self, path: AttributePath) -> str:
-        """Return what a sort orders by: of a multi-valued attribute the primary value, else the first."""
+    def sort_key(self, path: AttributePath) -> tuple[str, str]:
+        """Return (join, key) of a sort: of a multi-valued attribute the primary value, else the first."""
         if str(path).casefold() in {_RESOURCE_TYPE, _SCHEMAS}:
-            return NOTHING  # the same for all
+            return "", NOTHING  # the same for all
         try:
-            column = self._attributes.column(path)
+            column = self._attributes.column(path).sql
         except FilterError as error:
             raise SortError(f"{error.detail}.") from None
         found = self._attributes.find(path)
         if found is None or not self._attributes.is_plural(found):
-            return column.sql
+            return "", column
+        table = quoted(found.table)
         primary = self._attributes.primary(found)
-        # Without a primary one, in the order in which the values were written.
-        order = f" ORDER BY {quoted(primary.column)} IS TRUE DESC, plural.rowid" if primary is not None else ""
-        return (
-            f"(SELECT {column.sql} FROM {quoted(found.table)} AS plural "
-            f"WHERE plural.ordinal = {quoted(self._type)}.ordinal{order} LIMIT 1)"
-        )
+        if primary is None:
+            own = f"{quoted(self._type)}.ordinal"
+            return "", f"(SELECT {column} FROM {table} AS plural WHERE plural.ordinal = {own} LIMIT 1)"
+        # SQLite takes the other columns from the row that has the minimum: the primary one, else the first.
+        place = f"MIN(rowid - ({quoted(primary.column)} IS TRUE) * {_BEFORE_ALL})"
+        first = f"SELECT ordinal AS owner, {column} AS sort_key, {place} FROM {table} GROUP BY ordinal"
+        return f"LEFT JOIN ({first}) ON owner = ordinal", "sort_key"
 
 
 def _any_value(table: str, column: Column, term: Comparison | Present) -> Sql:
@@ -211,14 +214,14 @@ def _negated(inner: Sql) -> Sql:
     return f"({inner[0]}) IS NOT TRUE", inner[1]
 
 
-def _terms(tree: Filter) -> Iterator[Comparison | Present | ValuePath]:
-    """Yield each part of a filter that is answered by one look-up or one scan."""
+def _terms(tree: Filter) -> Iterator[Comparison | Present]:
+    """Yield each comparison of a filter, those within brackets too."""
     waiting = [tree]
     while waiting:
         item = waiting.pop()
         if isinstance(item, And | Or):
             waiting += (item.left, item.right)
-        elif isinstance(item, Not):
+        elif isinstance(item, Not | ValuePath):
             waiting.append(item.inner)
         else:
             yield item

@@ -70,7 +70,7 @@ SCHEMAS: dict[str, dict[str, Kind]] = {
         "profileUrl": Kind("exact"),
         "active": Kind("boolean"),
         "name": Kind("complex", dict.fromkeys(_NAME, "text")),
-        **{name: _plural() for name in ("emails", "phoneNumbers", "ims", "roles", "entitlements")},
+        **{name: _plural() for name in ("emails", "roles")},
         "photos": _plural("exact"),
         "x509Certificates": _plural("binary"),
         "addresses": Kind("complex", {**_PLACE, "primary": "boolean"}, is_plural=True),

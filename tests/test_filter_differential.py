@@ -5,6 +5,7 @@ SCIM_FILTERS sets how many filters; `make filters FILTERS=500000` is the long ru
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -158,7 +159,7 @@ DATE_VALUES = [
 NUMBER_VALUES = [
     Value(kind, text)
     for text in (
-        *NUMBERS, "1.5", "1.50", "-2.0", "1e0", "15e-1", "0.1", "5.0", "5.000000000000000000001", "4.5", "-7.5", "6.9", "-0", "-0.0", "0.30", "-0.3",
+        *NUMBERS, "1.5", "1.50", "-2.0", "1e0", "15e-1", "0.1", "5.0", "5.000000000000000000001", "4.5", "5.5", "7.5", "0.5", "-6.5", "-7.5", "6.9", "-0", "-0.0", "0.30", "-0.3",
         "9223372036854775808", "-9223372036854775809", "9223372036854775806.5", "-9223372036854775807.5", "1e999", "-1e999", "1e-999", "-1e-999",
         "9007199254740992", "9007199254740992.5", "9007199254740993.0", "9.007199254740993e15", "12345678901234567890.123456789", "1" + "0" * 500,
         "12345678901234567890", "1e-7", "0.0000001",
@@ -166,14 +167,9 @@ NUMBER_VALUES = [
     for kind in ("number", "number", "text")
 ]  # fmt: skip
 BOOLEAN_VALUES = [Value("boolean", "true"), Value("boolean", "false"), Value("text", "TRUE"), Value("text", "false")]
-TEXT_VALUES = [
-    *_texts_like(TEXTS),
-    *_texts_like(PLACES),
-    *_texts_like(("a@x.com", "AAEC", "YWJj", "QUJD", "//4=", "AA==")),
-]
-MAIL_VALUES = _texts_like([f"{text}@x.com" for text in TEXTS[:12]])
+TEXT_VALUES = [*_texts_like(TEXTS), *_texts_like(("AAEC", "YWJj", "QUJD", "//4=", "AA=="))]
 FITTING = {
-    "text": TEXT_VALUES + MAIL_VALUES,
+    "text": TEXT_VALUES,
     "exact": TEXT_VALUES + _texts_like(("a0", "A7", "😀3", "User")),
     "binary": TEXT_VALUES,
     "boolean": BOOLEAN_VALUES,
@@ -182,62 +178,88 @@ FITTING = {
     "date": DATE_VALUES,
     "schemas": _texts_like((*CORE_URNS, *ENTERPRISE_URNS, CUSTOM, "urn:x:y")),
     "complex": [NULL],
+    "emails": _texts_like([f"{text}@x.com" for text in TEXTS[:12]]),
+    "addresses": _texts_like(PLACES),
+    "type": _texts_like(("work", "home", "x", "Smith")),
 }
+EQUAL, ORDER, PART = ("eq", "ne", "eq", "ne", "pr"), ("gt", "ge", "lt", "le"), ("co", "sw", "ew")
+FITTING_OPERATORS = dict.fromkeys(FITTING, EQUAL + ORDER + PART) | {
+    "boolean": EQUAL,
+    "complex": EQUAL,
+    "binary": EQUAL + PART,
+    "integer": EQUAL + ORDER,
+    "decimal": EQUAL + ORDER,
+    "date": EQUAL + ORDER,
+}
+# Strategies are made once: making them is what takes time.
 ANY_VALUE = st.one_of(
     st.sampled_from([NULL, *BOOLEAN_VALUES, *NUMBER_VALUES, *DATE_VALUES, *TEXT_VALUES]),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=4).map(lambda text: Value("text", text)),
 )
+FITTING_VALUE = {kind: st.sampled_from(values) for kind, values in FITTING.items()}
+FITTING_OPERATOR = {kind: st.sampled_from(operators) for kind, operators in FITTING_OPERATORS.items()}
+ANY_OPERATOR, ANY_PATH, ANY_COMPLEX = st.sampled_from(OPERATORS), st.sampled_from(PATHS), st.sampled_from(COMPLEX)
+SUB_PATHS = {path: [Path(sub) for sub in SCHEMAS[path.schema][path.name].subs] for path in COMPLEX}
+SUB_PATH = {path: st.sampled_from(subs) for path, subs in SUB_PATHS.items()}
+NO_ATTRIBUTE = st.sampled_from(NO_ATTRIBUTES)
+HOW = st.integers(0, 19)
 
 
-def _values_of(path: Path, inner_of: Path | None = None) -> list[Value]:
-    holder = SCHEMAS[path.schema][path.name] if inner_of is None else None
-    if inner_of is not None:
-        kind = SCHEMAS[inner_of.schema][inner_of.name].subs[path.name]
-    elif holder.subs is None:
-        kind = holder.name
-    else:
-        kind = holder.subs.get(path.sub or "value", "complex")
-    return FITTING[kind]
+@functools.cache
+def _kind_of(path: Path, outer: Path | None) -> str:
+    """Return which values and operators fit an attribute."""
+    whole, sub = (path, path.sub or "value") if outer is None else (outer, path.name)
+    kind = SCHEMAS[whole.schema][whole.name]
+    if kind.subs is None:
+        return kind.name
+    found = kind.subs.get(sub, "complex")
+    if found == "text" and sub == "type":
+        return sub
+    return whole.name if found == "text" and whole.name in FITTING else found
 
 
-@st.composite
-def _terms(draw, outer: Path | None = None):
-    """Draw a term, most with a value that the attribute may have; within brackets of `outer` one on a sub-attribute."""
-    operator = draw(st.sampled_from(OPERATORS))
-    if outer is None:
-        path = draw(st.sampled_from(PATHS))
-    else:
-        path = Path(draw(st.sampled_from(sorted(SCHEMAS[outer.schema][outer.name].subs))))
-    if operator == "pr":
-        return ("term", path, operator, NULL)
-    how = draw(st.integers(0, 19))
-    if how == 19 and outer is None:
-        path = draw(st.sampled_from(NO_ATTRIBUTES))
-    if how >= 18:
-        return ("term", path, operator, draw(ANY_VALUE))
-    if how == 17:
-        return ("term", path, operator, NULL)
-    return ("term", path, operator, draw(st.sampled_from(_values_of(path, outer))))
+@functools.cache
+def _terms(outer: Path | None = None) -> st.SearchStrategy[tuple]:
+    """Make terms, most with a value that the attribute may have; within brackets of `outer` on its sub-attributes."""
+
+    @st.composite
+    def term(draw):
+        path = draw(ANY_PATH if outer is None else SUB_PATH[outer])
+        how = draw(HOW)
+        if how == 19 and outer is None:
+            path = draw(NO_ATTRIBUTE)
+        if how >= 17:
+            operator = draw(ANY_OPERATOR)
+            value = draw(ANY_VALUE)
+        else:
+            kind = _kind_of(path, outer)
+            operator = draw(FITTING_OPERATOR[kind])
+            value = draw(FITTING_VALUE[kind]) if how < 16 or operator not in {"eq", "ne"} else NULL
+        return ("term", path, operator, NULL if operator == "pr" else value)
+
+    return term()
 
 
-@st.composite
-def _trees(draw, depth: int = 3, outer: Path | None = None):
-    kinds = "t" if depth == 0 else "ttaon" if outer is not None else "tttaaonvvc"
-    match draw(st.sampled_from(kinds)):
-        case "a":
-            return ("and", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
-        case "o":
-            return ("or", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
-        case "n":
+@functools.cache
+def _trees(depth: int = 3, outer: Path | None = None) -> st.SearchStrategy[tuple]:
+    kinds = st.sampled_from("t" if depth == 0 else "ttaon" if outer is not None else "tttaaonvvc")
+
+    @st.composite
+    def tree(draw):
+        kind = draw(kinds)
+        if kind in "ao":
+            return ("and" if kind == "a" else "or", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
+        if kind == "n":
             return ("not", draw(_trees(depth - 1, outer)))
-        case "v":
-            path = draw(st.sampled_from(COMPLEX))
+        if kind == "t":
+            return draw(_terms(outer))
+        path = draw(ANY_COMPLEX)
+        if kind == "v":
             return ("values", path, draw(_trees(min(depth, 2), path)))
-        case "c":
-            path = draw(st.sampled_from(COMPLEX))
-            _, sub, operator, value = draw(_terms(path))
-            return ("chosen", path, draw(_trees(1, path)), sub.name, operator, value)
-    return draw(_terms(outer))
+        _, sub, operator, value = draw(_terms(path))
+        return ("chosen", path, draw(_trees(1, path)), sub.name, operator, value)
+
+    return tree()
 
 
 class Writer:

@@ -185,6 +185,7 @@ async def test_the_root_lists_every_type(api):
     assert "23" == numbers(await api.get("v2?startIndex=2&count=2"))
     assert (4, 2, 2) == (await api.get("v2?startIndex=2&count=2")).numbers
     assert "4231" == numbers(await api.get("v2/?sortBy=userName"))
+    assert "4123" == numbers(await api.get("v2/?sortBy=emails&sortOrder=descending"))
     cut = await api.get("v2/?attributes=userName&filter=userName%20eq%20%22ALPHA%22")
     assert [{"schemas", "id", "userName"}] == [set(item) for item in cut.json["Resources"]]
     assert whole.json == (await api.send("POST", "v2/.search", json={})).json
