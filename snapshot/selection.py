@@ -69,7 +69,7 @@ class Selection:
         return self._attributes.why_not(path) is None
 
     def order(self, sort: Sort) -> tuple[str, str]:
-        """Return a join that a sort needs, and its ORDER BY terms, ties in ordinal order; SortError if there is none."""
+        """Return a join that a sort needs and its ORDER BY terms, ties in ordinal order; SortError if there is none."""
         join, key = self.sort_key(sort.path)
         # RFC 7644 section 3.4.2.3: resources without a value come last, descending first.
         return join, f"{key} {'DESC NULLS FIRST' if sort.descending else 'ASC NULLS LAST'}, ordinal"
