@@ -312,7 +312,7 @@ async def test_groups_and_users_by_cursor_are_one_import_run(directory):
 
 async def test_a_cursor_keeps_its_run_alive(tmp_path):
     """Pages by cursor count as use of the import run, so that what comes after them stays on its generation."""
-    directory = Directory(tmp_path, pin_ttl_seconds=0.3).add(*[person(number) for number in range(1, 13)])
+    directory = Directory(tmp_path, pin_ttl_seconds=1.2).add(*[person(number) for number in range(1, 13)])
     directory.publish()
     async with serving(directory) as api:
         await api.get("v2/Groups?cursor=")
@@ -320,7 +320,7 @@ async def test_a_cursor_keeps_its_run_alive(tmp_path):
         publish_another(directory)
         await api.follow()
         while "nextCursor" in answer.json:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
             answer = await api.get(f"v2/Users?count=2&cursor={answer.json['nextCursor']}")
         assert {1: 1} == api.pins.generations()
 
