@@ -65,7 +65,7 @@ class Selection:
         return self._condition(tree)
 
     def order(self, sort: Sort) -> tuple[str, str]:
-        """Return a join that a sort needs, and its ORDER BY terms; ties in ordinal order. SortError if it has no meaning."""
+        """Return a join that a sort needs, and its ORDER BY terms, ties by ordinal; SortError if there is no order."""
         join, key = self._sort_key(sort.path)
         # RFC 7644 section 3.4.2.3: resources without a value come last, descending first.
         return join, f"{key} {'DESC NULLS FIRST' if sort.descending else 'ASC NULLS LAST'}, ordinal"
