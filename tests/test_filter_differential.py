@@ -25,7 +25,7 @@ from snapshot.scim import USER, ScimVersion
 
 FILTERS = int(os.environ.get("SCIM_FILTERS", "20000"))
 A_BATCH = 20
-PEOPLE = 70
+PEOPLE = 50
 OPERATORS = ("eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le", "pr")
 
 TEXTS = (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from snapshot.errors import FilterError, SortError
 from snapshot.filter import Sort, parse_filter, resolve_path
 from snapshot.lookup import Index
+from snapshot.reader import open_snapshot
 from snapshot.scim import CORE_1_1, ENTERPRISE_2_0, GROUP, GROUP_2_0, USER
 
 LICENSE = "License"
@@ -145,3 +147,16 @@ def test_quick_filters_of_each_type(index):
     assert quick == {item for item in quick | slow if index.is_quick(item[0], parse_filter(item[1]))}
     wanted = " or ".join(f'groups eq "{number}"' for number in range(200))
     assert [0, 1] == select(index, USER, f'{wanted} or groups eq "g1"')
+
+
+@pytest.mark.parametrize("folder", sorted((Path(__file__).parent / "golden").iterdir()), ids=lambda path: path.name)
+def test_earlier_formats(folder):
+    """Generations of earlier formats are filtered and sorted too; those without groups have none."""
+    snapshot = open_snapshot(folder)
+    tree = parse_filter('not (emails[value co "li@"]) and name.familyName pr and meta.created gt "2020-01-01"')
+    assert [0, 2] == list(snapshot.select(USER, tree))
+    assert [2, 0, 1] == list(snapshot.select(USER, None, Sort(resolve_path("emails", ()), descending=True)))
+    assert "E2" == snapshot.index.known_at(snapshot.find(USER, "E2"))[1]
+    if folder.name in {"format-1", "format-2"}:
+        assert [] == list(snapshot.select(GROUP, parse_filter("displayName pr")))
+        assert snapshot.find(GROUP, "E2") is None
