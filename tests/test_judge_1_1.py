@@ -74,6 +74,25 @@ def test_schemas_are_read(judged):
         assert item["name"] == read_resource("Schema", judged.get(f"{OLD}/Schemas/{item['id']}").body)["name"]
 
 
+def test_schemas_speak_of_1_1_alone(whole_server):
+    """Types are those of SCIM Core Schema 1.1 section 10, and a value of each plural has its name in the singular."""
+    (user, _) = whole_server.get(f"{OLD}/Schemas").json["Resources"]
+    items = [*user["attributes"], *(sub for item in user["attributes"] for sub in item.get("subAttributes", ()))]
+    assert {"string", "boolean", "decimal", "integer", "dateTime", "binary", "complex"} == {
+        item["type"] for item in items
+    }
+    assert {
+        "emails": "email",
+        "phoneNumbers": "phoneNumber",
+        "ims": "im",
+        "photos": "photo",
+        "addresses": "address",
+        "entitlements": "entitlement",
+        "roles": "role",
+        "x509Certificates": "x509Certificate",
+    } == {item["name"]: item["multiValuedAttributeChildName"] for item in user["attributes"] if item["multiValued"]}
+
+
 @pytest.mark.parametrize(
     ("status", "target"),
     [
