@@ -3,6 +3,7 @@
 # make lint    ruff and mypy alone
 # make kills   kills publishers while a server answers    KILLS=3000 make kills
 # make consistency   imports against refreshes, for long   EXAMPLES=20000 make consistency
+# make golden   writes the golden bodies anew, for review by eye
 # make bench   ratios against the bare parts             PEOPLE=1000000 make bench
 # make clean   removes everything that these made
 #
@@ -24,7 +25,7 @@ DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
 # An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
 USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
 
-.PHONY: help demo test lint kills consistency bench clean constraints environment
+.PHONY: help demo test lint kills consistency golden bench clean constraints environment
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -45,6 +46,9 @@ kills: $(VENV)/.dev
 
 consistency: $(VENV)/.dev
 	@SCIM_CONSISTENCY_EXAMPLES='$(EXAMPLES)' $(PY) -m pytest tests/test_import_consistency.py
+
+golden: $(VENV)/.dev
+	@PYTHONPATH=. $(PY) tests/golden_bodies.py
 
 bench: $(VENV)/.dev
 	@PYTHONPATH=. $(PY) tests/bench/run.py
