@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -20,9 +21,17 @@ _HEADERS = {version: {"Content-Type": f"{version.media_type}; charset=utf-8", **
 _PLAIN_HEADERS = {"Content-Type": "application/json; charset=utf-8", **_COMMON}
 
 
-def scim_answer(body: bytes, version: ScimVersion, *, status: int = 200) -> web.Response:
+def scim_answer(
+    body: bytes, version: ScimVersion, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Return an answer in the media type of a SCIM version."""
-    return web.Response(body=body, status=status, headers=_HEADERS[version])
+    common = _HEADERS[version]
+    return web.Response(body=body, status=status, headers={**common, **headers} if headers else common)
+
+
+def unchanged_answer(headers: Mapping[str, str]) -> web.Response:
+    """Return a 304: the headers that the 200 would have, but those of its body (RFC 9110 section 15.4.5)."""
+    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers={**_COMMON, **headers})
 
 
 def json_answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

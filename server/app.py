@@ -9,16 +9,33 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from server import discovery, operations, quarantine, resources
+from server.archive import Archive
 from server.auth import authenticate
 from server.credentials import open_access
 from server.documents import make_documents
+from server.endpoints import make_endpoints
 from server.errors import NotFoundError, UnsupportedError
 from server.freshness import FreshnessWatch
-from server.keys import ACCESS, CONFIG, DOCUMENTS, FACTS, LIVE, PINS, REQUEST_LOG, ROUTER, SCANNERS
+from server.keys import (
+    ACCESS,
+    ARCHIVE,
+    CONFIG,
+    DOCUMENTS,
+    ENDPOINTS,
+    FACTS,
+    LISTINGS,
+    LIVE,
+    PINS,
+    REQUEST_LOG,
+    ROUTER,
+    SCANNERS,
+)
+from server.listing import Listings
 from server.middleware import MAX_BODY_BYTES, make_canonical
 from server.pins import Pins
 from server.request_log import LoggingRequestLog
 from server.routes import Area, Router
+from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,8 +45,8 @@ if TYPE_CHECKING:
     from snapshot.config import Config
 
 _SCANNER_THREADS = 2
-# SCIM endpoints that this server knows of and does not offer (RFC 7644 sections 3.7, 3.11 and 3.4.3).
-_UNSUPPORTED = {"Bulk": "bulk operations", "Me": "/Me", ".search": "POST .search"}
+# SCIM endpoints that this server knows of and does not offer (RFC 7644 sections 3.7 and 3.11).
+_UNSUPPORTED = {"Bulk": "bulk operations", "Me": "/Me"}
 
 
 def create_app(config: Config, live: LiveSnapshot, *, request_log: RequestLog | None = None) -> web.Application:
@@ -42,8 +59,11 @@ def create_app(config: Config, live: LiveSnapshot, *, request_log: RequestLog | 
     app[CONFIG] = config
     app[LIVE] = live
     app[PINS] = Pins(ttl_seconds=server.pin_ttl_seconds, limit=server.max_pins)
+    app[ARCHIVE] = Archive(live.data_dir)
+    app[LISTINGS] = Listings()
     app[REQUEST_LOG] = request_log or LoggingRequestLog()
     app[ROUTER] = Router(server.paths)
+    app[ENDPOINTS] = {version: make_endpoints(config, version) for version in ScimVersion}
     app[DOCUMENTS] = {path: make_documents(config, base) for path, base in server.paths.items()}
     # One route for everything: Okta doubles slashes and ids hold encoded ones, so Router reads the raw path.
     # `.` would leave out a path that holds an encoded newline.
@@ -59,12 +79,14 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
     if route.parts is None:
         raise NotFoundError("There is no such path: it is not UTF-8 text.")
     if route.area is Area.SCIM:
-        if route.name in resources.RESOURCE_TYPES:
+        if route.name in request.app[ENDPOINTS][route.version].types:
             return await resources.handle(request)
         if route.name in discovery.NAMES:
             return await discovery.handle(request)
         if route.name in _UNSUPPORTED:
             raise UnsupportedError(f"This server does not offer {_UNSUPPORTED[route.name]}.")
+        if route.name in resources.ROOT_NAMES:
+            return await resources.handle_root(request)
         raise NotFoundError("There is no such endpoint.")
     if route.area is Area.ADMIN:
         if route.parts[:2] == quarantine.PREFIX:
@@ -94,7 +116,7 @@ async def _scanners(app: web.Application) -> AsyncIterator[None]:
 
 async def _watch(app: web.Application) -> AsyncIterator[None]:
     """Look for newer generations and end idle pins for as long as the application lives."""
-    live, pins = app[LIVE], app[PINS]
+    live, pins, archive = app[LIVE], app[PINS], app[ARCHIVE]
     server = app[CONFIG].server
     freshness = FreshnessWatch(live, server.max_age_seconds)
 
@@ -103,6 +125,7 @@ async def _watch(app: web.Application) -> AsyncIterator[None]:
             await live.poll()
             freshness.look()
             pins.expire()
+            archive.expire()
             await asyncio.sleep(server.poll_seconds)
 
     task = asyncio.create_task(watch(), name="watch the data folder")

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from server.answer import scim_answer
+from server.answer import scim_answer, unchanged_answer
 from server.errors import ForbiddenError, MethodNotAllowedError, NotFoundError
 from server.keys import DOCUMENTS, FACTS
+from server.preconditions import is_unchanged
 from server.query import parse_query
 from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from server.documents import Documents
+    from server.documents import Document, Documents
 
 NAMES = frozenset({"ServiceProviderConfig", "ServiceProviderConfigs", "ResourceTypes", "Schemas"})
 _READ_METHODS = ("GET", "HEAD")
@@ -28,16 +29,19 @@ async def handle(request: web.Request) -> web.Response:
     route = request[FACTS].route
     if request.method not in _READ_METHODS:
         raise MethodNotAllowedError(f"{route.name} can only be read.", allow=_READ_METHODS)
-    body = _find(request.app[DOCUMENTS][route.base], route.parts or ())
-    if body is None:
+    found = _find(request.app[DOCUMENTS][route.base], route.parts or ())
+    if found is None:
         raise NotFoundError(f"There is no such document under {route.name}.")
     if route.version is ScimVersion.V2_0 and "filter" in parse_query(route.query):
         # RFC 7644 section 4: a filter on these endpoints is refused with 403, paging is ignored.
         raise ForbiddenError(f"{route.name} cannot be filtered.")
-    return scim_answer(body, route.version)
+    headers = {"ETag": found.tag}
+    if is_unchanged(request.headers, found.tag):
+        return unchanged_answer(headers)
+    return scim_answer(found.body, route.version, headers=headers)
 
 
-def _find(documents: Documents, parts: tuple[str, ...]) -> bytes | None:
+def _find(documents: Documents, parts: tuple[str, ...]) -> Document | None:
     name, *rest = parts
     if name.startswith("ServiceProviderConfig"):
         return None if rest else documents.service_provider_config

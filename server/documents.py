@@ -14,6 +14,8 @@ import orjson
 
 from server.described import served_extension_attributes, served_user_attributes
 from server.envelope import document_list
+from server.preconditions import entity_tag
+from snapshot.resource_types import resource_types
 from snapshot.schema import COMPLEX, GROUP_ATTRIBUTES, REFERENCE, STRING, Attribute
 from snapshot.scim import (
     CORE_1_1,
@@ -25,6 +27,7 @@ from snapshot.scim import (
     RESOURCE_TYPE_2_0,
     SCHEMA_2_0,
     SERVICE_PROVIDER_CONFIG_2_0,
+    USER,
     USER_2_0,
     ScimVersion,
 )
@@ -48,15 +51,25 @@ _SCHEMES = {
 }
 
 
+class Document:
+    """One document as bytes, and its entity tag."""
+
+    __slots__ = ("body", "tag")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.tag = entity_tag(body)
+
+
 @dataclass(frozen=True, slots=True)
 class Documents:
     """What discovery answers under one base path. Keys of `resource_type` and `schema` are case-folded."""
 
-    service_provider_config: bytes
-    resource_types: bytes
-    resource_type: Mapping[str, bytes]
-    schemas: bytes
-    schema: Mapping[str, bytes]
+    service_provider_config: Document
+    resource_types: Document
+    resource_type: Mapping[str, Document]
+    schemas: Document
+    schema: Mapping[str, Document]
 
 
 def make_documents(config: Config, base: BasePath) -> Documents:
@@ -66,31 +79,40 @@ def make_documents(config: Config, base: BasePath) -> Documents:
     types = _resource_types(config, version, url)
     schemas = _old_schemas(config) if version is ScimVersion.V1_1 else _schemas(config, url)
     return Documents(
-        service_provider_config=orjson.dumps(_service_provider_config(config, base, url)),
-        resource_types=document_list(_LIST_SCHEMAS[version], types),
-        resource_type={str(item["id"]).casefold(): orjson.dumps(item) for item in types},
-        schemas=document_list(_LIST_SCHEMAS[version], schemas),
-        schema={str(item["id"]).casefold(): orjson.dumps(item) for item in schemas},
+        service_provider_config=Document(orjson.dumps(_service_provider_config(config, base, url))),
+        resource_types=Document(document_list(_LIST_SCHEMAS[version], types)),
+        resource_type={str(item["id"]).casefold(): Document(orjson.dumps(item)) for item in types},
+        schemas=Document(document_list(_LIST_SCHEMAS[version], schemas)),
+        schema={str(item["id"]).casefold(): Document(orjson.dumps(item)) for item in schemas},
     )
 
 
 def _service_provider_config(config: Config, base: BasePath, url: str) -> dict[str, Any]:
     old = base.version is ScimVersion.V1_1
-    no = {"supported": False}
+    yes, no = {"supported": True}, {"supported": False}
+    largest = config.server.max_count
     document: dict[str, Any] = {
         "schemas": [CORE_1_1 if old else SERVICE_PROVIDER_CONFIG_2_0],
         "patch": no,
         "bulk": {"supported": False, "maxOperations": 0, "maxPayloadSize": 0},
-        "filter": {"supported": True, "maxResults": config.server.max_count},
+        "filter": {"supported": True, "maxResults": largest},
         "changePassword": no,
-        "sort": no,
-        "etag": no,
+        "sort": yes,
+        "etag": yes,
         "authenticationSchemes": _authentication_schemes(config),
     }
     if base.okta_extension:
         document["schemas"].append(OKTA_PROVIDER_CONFIG)
         document[OKTA_PROVIDER_CONFIG] = {"userManagementCapabilities": list(OKTA_CAPABILITIES)}
     if not old:
+        # RFC 9865 section 4. No cursorTimeout: a cursor lives as long as its generation is kept, not for a time.
+        document["pagination"] = {
+            "cursor": True,
+            "index": True,
+            "defaultPaginationMethod": "index",
+            "defaultPageSize": config.server.default_count,
+            "maxPageSize": largest,
+        }
         location = f"{url}/ServiceProviderConfig"
         document["meta"] = {"resourceType": "ServiceProviderConfig", "location": location}
     return document
@@ -108,32 +130,25 @@ def _authentication_schemes(config: Config) -> list[dict[str, Any]]:
 
 def _resource_types(config: Config, version: ScimVersion, url: str) -> list[dict[str, Any]]:
     urns = config.mapping.extension_urns
-    if version is ScimVersion.V1_1:
-        return [
-            {"id": name, "name": name, "endpoint": endpoint, "description": description, "schema": CORE_1_1}
-            for name, endpoint, description, _, _ in _TYPES
-        ]
+    old = version is ScimVersion.V1_1
     documents = []
-    for name, endpoint, description, urn, is_user in _TYPES:
+    for item in resource_types(config):
+        if version not in item.versions:
+            continue
         document: dict[str, Any] = {
-            "schemas": [RESOURCE_TYPE_2_0],
-            "id": name,
-            "name": name,
-            "endpoint": endpoint,
-            "description": description,
-            "schema": urn,
+            "id": item.name,
+            "name": item.name,
+            "endpoint": item.endpoint,
+            "description": item.description,
+            "schema": CORE_1_1 if old else item.urn,
         }
-        if is_user and urns:
-            document["schemaExtensions"] = [{"schema": item, "required": False} for item in urns]
-        document["meta"] = {"resourceType": "ResourceType", "location": f"{url}/ResourceTypes/{name}"}
+        if not old:
+            document = {"schemas": [RESOURCE_TYPE_2_0], **document}
+            if item.name == USER and urns:
+                document["schemaExtensions"] = [{"schema": urn, "required": False} for urn in urns]
+            document["meta"] = {"resourceType": "ResourceType", "location": f"{url}/ResourceTypes/{item.name}"}
         documents.append(document)
     return documents
-
-
-_TYPES = (
-    ("User", "/Users", "The people.", USER_2_0, True),
-    ("Group", "/Groups", "The groups of people.", GROUP_2_0, False),
-)
 
 
 def _schemas(config: Config, url: str) -> list[dict[str, Any]]:

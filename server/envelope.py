@@ -28,6 +28,15 @@ def list_body(
     return b"".join((_HEADS[version], numbers, resources, _TAIL))
 
 
+def cursor_list_body(*, total: int, items: int, following: str, previous: str, resources: bytes | memoryview) -> bytes:
+    """Return a ListResponse with cursors (RFC 9865 section 2); an empty one is left out. They need no escapes."""
+    cursors = f',"nextCursor":"{following}"' if following else ""
+    if previous:
+        cursors += f',"previousCursor":"{previous}"'
+    numbers = b'%d,"itemsPerPage":%d%b,"Resources":[' % (total, items, cursors.encode("ascii"))
+    return b"".join((_HEADS[ScimVersion.V2_0], numbers, resources, _TAIL))
+
+
 def document_list(schemas: Sequence[str], documents: Sequence[dict[str, Any]]) -> bytes:
     """Return a ListResponse of discovery documents; discovery has no pages (RFC 7644 section 4)."""
     return orjson.dumps(

@@ -49,6 +49,43 @@ class InvalidFilterError(ScimError):
     scim_type = "invalidFilter"
 
 
+class InvalidPathError(ScimError):
+    """The attribute to sort by is unknown, or has no value of its own."""
+
+    status = 400
+    scim_type = "invalidPath"
+
+
+class InvalidCursorError(ScimError):
+    """The cursor was not given by this server, or for another query (RFC 9865 section 2.1)."""
+
+    status = 400
+    scim_type = "invalidCursor"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The cursor does not belong to this query. Repeat all parameters of the first page, "
+            "or begin again with an empty cursor."
+        )
+
+
+class ExpiredCursorError(ScimError):
+    """The generation that the cursor names is no longer there (RFC 9865 section 2.1)."""
+
+    status = 400
+    scim_type = "expiredCursor"
+
+    def __init__(self) -> None:
+        super().__init__("The snapshot of this cursor is no longer kept. Begin the list again with an empty cursor.")
+
+
+class InvalidCountError(ScimError):
+    """The count of a list with cursors is not a positive integer (RFC 9865 section 2.1)."""
+
+    status = 400
+    scim_type = "invalidCount"
+
+
 class UnauthorizedError(ScimError):
     """No credential, or a wrong one. Says the same for every reason."""
 
@@ -91,10 +128,25 @@ class MethodNotAllowedError(ScimError):
         return {"Allow": ", ".join(self.allow)}
 
 
+class BodyTimeoutError(ScimError):
+    """The body was announced and did not arrive."""
+
+    status = 408
+
+
 class ConflictError(ScimError):
     """The request does not fit what is there now."""
 
     status = 409
+
+
+class PreconditionFailedError(ScimError):
+    """The resource is not in the version that If-Match names (RFC 7644 section 3.14)."""
+
+    status = 412
+
+    def __init__(self) -> None:
+        super().__init__("The resource is not in the version that If-Match names.")
 
 
 class BodyTooLargeError(ScimError):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from server.archive import Archive
 from server.credentials import Access
+from server.listing import Listings
 from server.live import LiveSnapshot
 from server.pins import Pins
 from server.request_log import RequestLog
@@ -17,11 +19,17 @@ from snapshot.config import Config
 
 if TYPE_CHECKING:
     from server.documents import Documents
+    from server.endpoints import Endpoints
+    from snapshot.scim import ScimVersion
 
 CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
 LIVE: web.AppKey[LiveSnapshot] = web.AppKey("live", LiveSnapshot)
 PINS: web.AppKey[Pins] = web.AppKey("pins", Pins)
+# Older generations, and what was selected from any, for lists by cursor.
+ARCHIVE: web.AppKey[Archive] = web.AppKey("archive", Archive)
+LISTINGS: web.AppKey[Listings] = web.AppKey("listings", Listings)
 ROUTER: web.AppKey[Router] = web.AppKey("router", Router)
+ENDPOINTS: web.AppKey[dict[ScimVersion, Endpoints]] = web.AppKey("endpoints", dict)
 DOCUMENTS: web.AppKey[dict[str, Documents]] = web.AppKey("documents", dict)
 REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
 # Set when the application starts: secrets are read and threads are made then, not before.

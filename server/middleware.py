@@ -21,6 +21,7 @@ from server.errors import (
     HeadersTooLargeError,
     InternalError,
     InvalidFilterError,
+    InvalidPathError,
     ScimError,
     StatusError,
     UnreadableError,
@@ -28,7 +29,7 @@ from server.errors import (
 )
 from server.keys import FACTS, REQUEST_LOG, ROUTER, RequestFacts
 from server.routes import Area, Route
-from snapshot.errors import FilterError, StoreError
+from snapshot.errors import FilterError, SortError, StoreError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -74,6 +75,8 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         response = error_answer(error, route.version)
     except FilterError as error:
         response = error_answer(InvalidFilterError(error.detail), route.version)
+    except SortError as error:
+        response = error_answer(InvalidPathError(error.detail), route.version)
     except StoreError as error:
         response = error_answer(_unreadable(error, facts), route.version)
     except web.HTTPException as error:

@@ -4,8 +4,8 @@ An import run is what one client (principal, peer address, ScimVersion) lists in
 Users, whole or by meta.lastModified, page by page. Its first page pins the newest snapshot; later
 pages and the first page of Users after Groups stay on it. A first page of Groups, or of Users that the
 run has already begun, starts a new run on the newest; lists under way go on where they were begun. Any
-other filtered list pins only itself, and only if it has more than one page. A pin is a reference:
-nothing is copied.
+other list (filtered, sorted, or over all types) pins only itself, and only if it has more than one page.
+A pin is a reference: nothing is copied.
 
 Clients that share credential, address and version share the key of their runs. Each run remembers for
 each list which pages it served and which come next (Trail). A later page that several runs have begun
@@ -28,8 +28,9 @@ from server.errors import RestartListError
 from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable
 
+    from server.listing import Listing
     from snapshot.reader import Snapshot
     from snapshot.scim import ScimVersion
 
@@ -51,11 +52,15 @@ class Client(msgspec.Struct, frozen=True, gc=False):
 
 
 class ListName(msgspec.Struct, frozen=True, gc=False):
-    """Which list: `filter` is None for a whole list; `is_import` for lists that belong to an import run."""
+    """Which list: `filter` is None for a whole list; `is_import` for lists that belong to an import run.
+
+    `resource_type` is empty for a list over all of them. `sort` is what the order goes by, None for that of ids.
+    """
 
     resource_type: str
     filter: str | None
     is_import: bool
+    sort: str | None = None
 
 
 class Trail:
@@ -107,11 +112,11 @@ class Run:
     used_at: float
     begun: set[str] = field(default_factory=set)
     trails: dict[ListName, Trail] = field(default_factory=dict)
-    selections: OrderedDict[ListName, Sequence[int]] = field(default_factory=OrderedDict)
+    selections: OrderedDict[ListName, Listing] = field(default_factory=OrderedDict)
 
-    def keep_selection(self, name: ListName, ordinals: Sequence[int]) -> None:
-        """Remember what a filter selected, so that later pages do not evaluate it again."""
-        self.selections[name] = ordinals
+    def keep_selection(self, name: ListName, listing: Listing) -> None:
+        """Remember what was selected and how it was sorted, so that later pages cost no more than a slice."""
+        self.selections[name] = listing
         if len(self.selections) > _SELECTIONS_PER_RUN:
             self.selections.popitem(last=False)
 
@@ -160,6 +165,18 @@ class Pins:
         if key in self._runs:
             self._runs.move_to_end(key)
         return run
+
+    def resume(self, client: Client, name: ListName, generation: int) -> Snapshot | None:
+        """Return a generation that some pin holds, for a page that names it; the client's own run is used by that."""
+        self.expire()
+        key = _key(client, name)
+        for run in self._runs.get(key, ()):
+            if run.snapshot.generation == generation:
+                run.used_at = self._clock()
+                self._runs.move_to_end(key)
+                return run.snapshot
+        every = (run.snapshot for runs in self._runs.values() for run in runs)
+        return next((snapshot for snapshot in every if snapshot.generation == generation), None)
 
     def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""

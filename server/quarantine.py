@@ -16,7 +16,7 @@ from server.changes import checked_people
 from server.errors import ConflictError, InvalidSyntaxError, NotFoundError, NotReadyError
 from server.keys import FACTS, LIVE
 from server.notes import accepted_answer, check_method, fields_of, note_answer, scheduler_facts
-from server.query import search_request
+from server.query import Limits, search_request
 from snapshot.control import ask_decision
 from snapshot.errors import SnapshotError, StoreError
 from snapshot.store import QUARANTINE, is_superseded, list_numbers, quarantine_directory, read_manifest
@@ -82,7 +82,7 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _show(request: web.Request, number: int) -> web.Response:
     check_method(request)
-    search = search_request(request[FACTS].route.query, default_count=DEFAULT_PEOPLE, max_count=MAX_PEOPLE)
+    search = search_request(request[FACTS].route.query, Limits(DEFAULT_PEOPLE, MAX_PEOPLE))
     data_dir = request.app[LIVE].data_dir
     found = await _find(data_dir, number)
     if found.manifest is None:

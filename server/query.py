@@ -1,7 +1,7 @@
 """Query string to SearchRequest: integers checked and clamped, each parameter at most once.
 
 RFC 7644 section 3.4.2.4: startIndex below 1 means 1, a negative count means 0. What is not an integer
-is a 400, never a guess and never a 500.
+is a 400, never a guess and never a 500. With a cursor, count is at least 1 (RFC 9865 section 2).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from server.errors import InvalidFilterError, InvalidSyntaxError, InvalidValueError
+from server.errors import InvalidCountError, InvalidFilterError, InvalidSyntaxError, InvalidValueError, ScimError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 # What a 32-bit client can read back; no snapshot has more resources.
@@ -24,19 +24,53 @@ _MAX_DIGITS = 18
 _SHORT = 9
 _MAX_FIELDS = 64
 _FIRST_PAGE = 1
+_PAGING = frozenset({"startindex", "count"})
+_ASCENDING, _DESCENDING = "ascending", "descending"
+# No schema has so many; each name costs a little for every resource.
+MAX_ATTRIBUTES = 500
 
 
 class SearchRequest(msgspec.Struct, frozen=True, gc=False):
-    """What a list request asks for: 1-based start_index, count already capped, filter text or None."""
+    """What a list request asks for: 1-based start_index, count already capped, filter text or None.
+
+    `cursor` is None for a list by index, empty for the first page of one by cursor. Names of attributes are as the
+    client wrote them; at most one of `attributes` and `excluded` holds any.
+    """
 
     start_index: int
     count: int
     filter: str | None = None
+    sort_by: str | None = None
+    descending: bool = False
+    attributes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    cursor: str | None = None
 
     @property
     def is_first_page(self) -> bool:
         """Whether the list begins with this request."""
-        return self.start_index == _FIRST_PAGE
+        return self.start_index == _FIRST_PAGE and not self.cursor
+
+
+class Limits(msgspec.Struct, frozen=True, gc=False):
+    """How many resources a page has; whether `cursor` means something (RFC 9865 is an addition to SCIM 2.0)."""
+
+    default_count: int
+    max_count: int
+    cursors: bool = False
+
+
+class Asked(msgspec.Struct, gc=False):
+    """The parameters of a list as they arrived, from a query string or a body; None where absent."""
+
+    start_index: int | None = None
+    count: int | None = None
+    filter: str | None = None
+    sort_by: str | None = None
+    sort_order: str | None = None
+    attributes: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    cursor: str | None = None
 
 
 def parse_query(raw: str) -> dict[str, str]:
@@ -67,30 +101,82 @@ def _unique(pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
     return parameters
 
 
-def search_request(raw: str, *, default_count: int, max_count: int) -> SearchRequest:
+def search_request(raw: str, limits: Limits) -> SearchRequest:
     """Read the query string of a list."""
     parameters = parse_query(raw)
-    start_index = _integer(parameters, "startIndex", default=_FIRST_PAGE)
-    count = _integer(parameters, "count", default=default_count)
-    text = parameters.get("filter")
-    if text is not None and not text.strip():
+    cursor = parameters.get("cursor") if limits.cursors else None
+    start_index = _integer(parameters, "startIndex", InvalidValueError)
+    count = _integer(parameters, "count", InvalidValueError if cursor is None else InvalidCountError)
+    if parameters.keys() <= _PAGING:
+        return checked(Asked(start_index, count), limits)
+    attributes, excluded = read_projection(parameters)
+    asked = Asked(
+        start_index=start_index,
+        count=count,
+        filter=parameters.get("filter"),
+        sort_by=parameters.get("sortby"),
+        sort_order=parameters.get("sortorder"),
+        attributes=attributes,
+        excluded=excluded,
+        cursor=cursor,
+    )
+    return checked(asked, limits)
+
+
+def read_projection(parameters: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return `attributes` and `excludedAttributes` of a query string, split at their commas."""
+    attributes = _names(parameters.get("attributes", ""))
+    excluded = _names(parameters.get("excludedattributes", ""))
+    check_projection(attributes, excluded)
+    return attributes, excluded
+
+
+def check_projection(attributes: Sequence[str], excluded: Sequence[str]) -> None:
+    """Refuse both at once (RFC 7644 section 3.9 calls them mutually exclusive), and too many names."""
+    if attributes and excluded:
+        raise InvalidValueError("attributes and excludedAttributes exclude each other.")
+    if len(attributes) + len(excluded) > MAX_ATTRIBUTES:
+        raise InvalidValueError(f"More than {MAX_ATTRIBUTES} attributes are named.")
+
+
+def checked(asked: Asked, limits: Limits) -> SearchRequest:
+    """Return the request with its numbers clamped; raises for what contradicts itself."""
+    count = limits.default_count if asked.count is None else asked.count
+    if asked.filter is not None and not asked.filter.strip():
         raise InvalidFilterError("The filter is empty.")
+    if asked.cursor is not None:
+        if asked.start_index is not None:
+            raise InvalidValueError("cursor and startIndex exclude each other.")
+        if count < 1:
+            raise InvalidCountError("With a cursor, count is a positive integer.")
+    order = (asked.sort_order or _ASCENDING).strip().lower()
+    if order not in {_ASCENDING, _DESCENDING}:
+        raise InvalidValueError("sortOrder is ascending or descending.")
     return SearchRequest(
-        start_index=max(start_index, _FIRST_PAGE),
-        count=min(max(count, 0), max_count),
-        filter=text,
+        start_index=max(asked.start_index or _FIRST_PAGE, _FIRST_PAGE),
+        count=min(max(count, 0), limits.max_count),
+        filter=asked.filter,
+        sort_by=(asked.sort_by or "").strip() or None,
+        descending=order == _DESCENDING,
+        attributes=asked.attributes,
+        excluded=asked.excluded,
+        cursor=asked.cursor,
     )
 
 
-def _integer(parameters: Mapping[str, str], name: str, *, default: int) -> int:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def _integer(parameters: Mapping[str, str], name: str, error: type[ScimError]) -> int | None:
     text = parameters.get(name.lower())
     if text is None:
-        return default
+        return None
     if len(text) <= _SHORT and text.isascii() and text.isdecimal():
         return int(text)
     text = text.strip()
     if not _INTEGER.match(text):
-        raise InvalidValueError(f"{name} is not an integer.")
+        raise error(f"{name} is not an integer.")
     # Python refuses to read thousands of digits; more than 18 are "very many" in any case.
     digits = text.lstrip("+-").lstrip("0") or "0"
     value = MAX_INDEX if len(digits) > _MAX_DIGITS else min(int(digits), MAX_INDEX)

@@ -162,3 +162,11 @@ class FilterError(SnapshotError):
         super().__init__(detail)
         self.detail = detail
         self.position = position
+
+
+class SortError(SnapshotError):
+    """A list cannot be sorted by the attribute that was asked for."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail

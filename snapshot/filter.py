@@ -8,33 +8,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import orjson
-
+from snapshot.definitions import CORE_URNS, any_definition
 from snapshot.errors import FilterError
-from snapshot.schema import ENTERPRISE_ATTRIBUTES, EXTERNAL_ID, ID, USER_ATTRIBUTES, find_attribute
-from snapshot.scim import (
-    CORE_1_1,
-    ENTERPRISE_1_1,
-    ENTERPRISE_2_0,
-    GROUP_2_0,
-    USER_2_0,
-    AttributePath,
-    canonical_urn,
-)
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath, canonical_urn
+from snapshot.tokens import Literal, Token, literal_of, parse_instant, tokens_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from snapshot.schema import Attribute
 
 # A filter of an import has some 60 characters; one of 200 ORed addresses some 10,000.
 MAX_LENGTH = 16_384
 MAX_DEPTH = 50
 MAX_TERMS = 1_000
-
-Literal = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +71,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class ValuePath:
-    """`path[inner]`: one value of a multi-valued attribute fulfils the inner filter."""
+    """`path[inner]`: one value of the attribute fulfils the inner filter, whose paths are names of sub-attributes."""
 
     path: AttributePath
     inner: Filter
@@ -90,38 +80,22 @@ class ValuePath:
 
 Filter = Comparison | Present | And | Or | Not | ValuePath
 
-OPERATORS = frozenset({"eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le"})
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<string>"(?:[^"\\]|\\.)*")
-      | (?P<curly>[\u201c\u201d\u201e\u201f\u2033]
-          (?:[^"\\\u201c\u201d\u201e\u201f\u2033]|\\.)*
-          ["\u201c\u201d\u201e\u201f\u2033])
-      | (?P<mark>[()\[\]])
-      | (?P<word>[^\s()\[\]"\u201c\u201d\u201e\u201f\u2033]+)
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
-_PLAIN_EQUAL = re.compile(r'([A-Za-z][A-Za-z0-9.]{0,63})[ ]+[eE][qQ][ ]+"([^"\\\x00-\x1f\u201c-\u201f\u2033]*)"[ ]*\Z')
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
-_SINGLE_QUOTED = re.compile(r"['\u2018\u2019\u201a\u201b](.*)['\u2018\u2019\u201b]\Z")
-_NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]*\Z")
-_INSTANT = re.compile(
-    r"(?P<date>\d{4}-\d{2}-\d{2})"
-    r"(?:[Tt ](?P<time>\d{2}:\d{2}(?::\d{2})?)(?:[.,](?P<fraction>\d+))?)?"
-    # A + that was not percent-encoded comes as a blank.
-    r"(?:\s*(?P<zone>[Zz]|[+-]\d{2}:?\d{2})|(?P<blank>[ ]\d{2}:?\d{2}))?\Z",
-    re.ASCII,
-)
-# Names that clients use for others: Okta writes `email eq`, SCIM 1.1 says manager.managerId.
-_ALIASES = {"email": "emails", "phonenumber": "phoneNumbers", "address": "addresses"}
-
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    position: int
+class Sort:
+    """The order of a list (RFC 7644 section 3.4.2.3): by the value of an attribute."""
+
+    path: AttributePath
+    descending: bool = False
+
+
+OPERATORS = frozenset({"eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le"})
+_PLAIN_EQUAL = re.compile(
+    r'([A-Za-z][A-Za-z0-9.]{0,63})[ ]+[eE][qQ][ ]+"([^"\\\x00-\x1f\u201c-\u201f\u2033\ud800-\udfff]*)"[ ]*\Z'
+)
+_NAME = re.compile(r"[A-Za-z$][A-Za-z0-9_$-]*\Z")
+# Names that clients use for others: Okta writes `email eq`, SCIM 1.1 says manager.managerId.
+_ALIASES = {"email": "emails", "phonenumber": "phoneNumbers", "address": "addresses"}
 
 
 def parse_filter(text: str, extension_urns: Sequence[str] = ()) -> Filter:
@@ -131,7 +105,7 @@ def parse_filter(text: str, extension_urns: Sequence[str] = ()) -> Filter:
     # The filter that every client sends for every user needs no parser: attribute eq "text".
     if (match := _PLAIN_EQUAL.match(text)) is not None:
         return Comparison(_known_path(match[1], tuple(extension_urns)), "eq", match[2])
-    return _Parser(_tokens(text), extension_urns).parse()
+    return _Parser(tokens_of(text), extension_urns).parse()
 
 
 @lru_cache(maxsize=256)
@@ -139,61 +113,16 @@ def _known_path(text: str, extension_urns: tuple[str, ...]) -> AttributePath:
     return resolve_path(text, known_urns(extension_urns))
 
 
-def parse_instant(text: str) -> int | None:
-    """Return a date or date-time as microseconds since 1970-01-01T00:00Z; None if it is none.
-
-    Without a zone it is UTC; digits beyond microseconds are cut; an offset after a blank is one after a plus.
-
-    >>> parse_instant("1970-01-01T00:00:01.5Z")
-    1500000
-    """
-    match = _INSTANT.match(text.strip())
-    if match is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(f"{match['date']}T{match['time'] or '00:00'}").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    offset = timedelta()
-    zone = match["zone"] or match["blank"]
-    if zone and zone not in "Zz":
-        hours, minutes = int(zone[1:3]), int(zone[-2:])
-        if hours > 23 or minutes > 59:  # noqa: PLR2004
-            return None
-        offset = timedelta(hours=hours, minutes=minutes) * (-1 if zone[0] == "-" else 1)
-    fraction = int(((match["fraction"] or "0") + "000000")[:6])
-    since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc) - offset  # noqa: UP017
-    return since // timedelta(microseconds=1) + fraction
-
-
-def _tokens(text: str) -> list[_Token]:
-    tokens, position = [], 0
-    text = text.rstrip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            start = position + len(text[position:]) - len(text[position:].lstrip())
-            raise FilterError(f"The text that begins at position {start} is not closed by a quote.", position=start)
-        kind = match.lastgroup or ""
-        value = match.group(kind)
-        if kind == "curly":
-            # A user may well have copied the filter from a help page that prints typographic quotes.
-            kind, value = "string", '"' + value[1:-1] + '"'
-        tokens.append(_Token(kind, value, match.start(match.lastgroup or 0)))
-        position = match.end()
-    if not tokens:
-        raise FilterError("The filter is empty.", position=0)
-    return tokens
-
-
 class _Parser:
     """Recursive descent over the tokens: or < and < not < term."""
 
-    def __init__(self, tokens: list[_Token], extension_urns: Sequence[str]) -> None:
+    def __init__(self, tokens: list[Token], extension_urns: Sequence[str]) -> None:
         self._tokens = tokens
         self._at = 0
         self._terms = 0
         self._urns = known_urns(extension_urns)
+        # The attribute whose value path is being read: names in it are those of its sub-attributes.
+        self._outer: AttributePath | None = None
 
     def parse(self) -> Filter:
         tree = self._or(depth=0)
@@ -201,19 +130,28 @@ class _Parser:
             raise FilterError(f"Unexpected {token.text!r} at position {token.position}.", position=token.position)
         return tree
 
-    def _peek(self) -> _Token | None:
+    def _peek(self) -> Token | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
-    def _next(self, expected: str) -> _Token:
+    def _next(self, expected: str) -> Token:
         token = self._peek()
         if token is None:
-            raise FilterError(f"The filter ends where {expected} was expected.")
+            last = self._tokens[-1]
+            end = last.position + len(last.text)
+            raise FilterError(f"The filter ends at position {end} where {expected} was expected.", position=end)
         self._at += 1
         return token
 
     def _keyword(self, word: str) -> bool:
         token = self._peek()
         if token is not None and token.kind == "word" and token.text.casefold() == word:
+            self._at += 1
+            return True
+        return False
+
+    def _mark(self, mark: str) -> bool:
+        token = self._peek()
+        if token is not None and token.kind == "mark" and token.text == mark:
             self._at += 1
             return True
         return False
@@ -231,12 +169,18 @@ class _Parser:
         return _balanced(And, terms)
 
     def _term(self, depth: int) -> Filter:
+        token = self._next("an attribute")
         if depth > MAX_DEPTH:
-            raise FilterError(f"The filter is nested deeper than {MAX_DEPTH} levels.")
+            raise FilterError(
+                f"The filter is nested deeper than {MAX_DEPTH} levels at position {token.position}.",
+                position=token.position,
+            )
         self._terms += 1
         if self._terms > MAX_TERMS:
-            raise FilterError(f"The filter has more than {MAX_TERMS} comparisons.")
-        token = self._next("an attribute")
+            raise FilterError(
+                f"The filter has more than {MAX_TERMS} comparisons; the next is at position {token.position}.",
+                position=token.position,
+            )
         if token.text == "(" and token.kind == "mark":
             return self._closed(")", depth)
         if token.kind != "word":
@@ -244,15 +188,15 @@ class _Parser:
                 f"{token.text!r} at position {token.position} is not the name of an attribute.",
                 position=token.position,
             )
-        following = self._peek()
-        if token.text.casefold() == "not" and following is not None and following.text == "(":
-            self._at += 1
+        if token.text.casefold() == "not" and self._mark("("):
             return Not(self._closed(")", depth), token.position)
-        path = resolve_path(token.text, self._urns, token.position)
-        if following is not None and following.kind == "mark" and following.text == "[":
-            self._at += 1
-            return ValuePath(path, self._closed("]", depth), token.position)
-        return self._comparison(path, token)
+        if self._outer is not None:
+            path = _inner_path(self._outer, token.text, token.position)
+        else:
+            path = resolve_path(token.text, self._urns, token.position)
+        if self._mark("["):
+            return self._value_path(path, token.position, depth)
+        return self._comparison(path, token.position)
 
     def _closed(self, mark: str, depth: int) -> Filter:
         tree = self._or(depth + 1)
@@ -261,43 +205,51 @@ class _Parser:
             raise FilterError(f"A {mark} was expected at position {token.position}.", position=token.position)
         return tree
 
-    def _comparison(self, path: AttributePath, name: _Token) -> Filter:
-        token = self._next(f"an operator after {name.text}")
+    def _value_path(self, path: AttributePath, position: int, depth: int) -> Filter:
+        if self._outer is not None:
+            raise FilterError(f"A value path within another, at position {position}.", position=position)
+        self._outer = path
+        inner = self._closed("]", depth)
+        self._outer = None
+        token = self._peek()
+        if token is None or token.kind != "word" or not token.text.startswith("."):
+            return ValuePath(path, inner, position)
+        self._at += 1
+        return _of_chosen(path, inner, self._comparison(_inner_path(path, token.text[1:], token.position), position))
+
+    def _comparison(self, path: AttributePath, position: int) -> Present | Comparison:
+        token = self._next(f"an operator after {path}")
         operator = token.text.casefold()
-        if operator == "pr":
-            return Present(path, name.position)
-        if operator not in OPERATORS:
+        if token.kind == "word" and operator == "pr":
+            return Present(path, position)
+        if token.kind != "word" or operator not in OPERATORS:
             raise FilterError(
                 f"{token.text!r} at position {token.position} is not an operator (eq, gt, and so on).",
                 position=token.position,
             )
-        return Comparison(path, operator, self._literal(), name.position)
+        return Comparison(path, operator, literal_of(self._next("a value")), position)
 
-    def _literal(self) -> Literal:
-        token = self._next("a value")
-        if token.kind == "string":
-            try:
-                value = orjson.loads(token.text)
-            except orjson.JSONDecodeError:
-                raise FilterError(
-                    f"The text at position {token.position} is not a JSON string.", position=token.position
-                ) from None
-            return str(value)
-        folded = token.text.casefold()
-        words: dict[str, Literal] = {"true": True, "false": False, "null": None}
-        if token.kind == "word" and folded in words:
-            return words[folded]
-        if token.kind == "word" and _NUMBER.match(token.text):
-            return float(token.text) if set("eE.") & set(token.text) else int(token.text[:400])
-        if token.kind == "word":
-            single = _SINGLE_QUOTED.match(token.text)
-            instant = single[1] if single else token.text
-            if parse_instant(instant) is not None:
-                return instant
-        raise FilterError(
-            f'{token.text!r} at position {token.position} is not a value: write text in double quotes ("…").',
-            position=token.position,
-        )
+
+def _inner_path(outer: AttributePath, text: str, position: int) -> AttributePath:
+    """Turn a name within `outer[…]` into the path of a sub-attribute, in the spelling of the schema."""
+    if not _NAME.match(text):
+        raise FilterError(f"{text!r} at position {position} is not the name of a sub-attribute.", position=position)
+    return AttributePath(_sub_name(any_definition(outer.name, outer.urn), text))
+
+
+def _of_chosen(path: AttributePath, chosen: Filter, term: Present | Comparison) -> Filter:
+    """Return the filter that `path[chosen].sub op value` means: the sub-attribute of the values chosen, if any.
+
+    The rules are those of other multi-valued attributes: null is having none, and `ne` counts having none as null.
+    """
+    position = term.position
+    if isinstance(term, Comparison) and term.value is None and term.op in {"eq", "ne"}:
+        present = ValuePath(path, And(chosen, Present(term.path, position)), position)
+        return present if term.op == "ne" else Not(present, position)
+    some = ValuePath(path, And(chosen, term), position)
+    if isinstance(term, Comparison) and term.op == "ne":
+        return Or(some, Not(ValuePath(path, chosen, position), position))
+    return some
 
 
 def _balanced(kind: type[And | Or], terms: list[Filter]) -> Filter:
@@ -309,7 +261,7 @@ def _balanced(kind: type[And | Or], terms: list[Filter]) -> Filter:
 
 def known_urns(extension_urns: Sequence[str]) -> tuple[str, ...]:
     """Return every URN that may stand before an attribute, longest first."""
-    urns = (USER_2_0, CORE_1_1, GROUP_2_0, ENTERPRISE_1_1, ENTERPRISE_2_0, *extension_urns)
+    urns = (*CORE_URNS, ENTERPRISE_1_1, ENTERPRISE_2_0, *extension_urns)
     return tuple(sorted(set(urns), key=len, reverse=True))
 
 
@@ -319,36 +271,37 @@ def resolve_path(text: str, urns: Sequence[str], position: int = 0) -> Attribute
     A URN stands before the name with a colon, or with a dot as Okta writes it.
     """
     urn, name = "", text
-    folded = text.casefold()
-    if folded.startswith("urn:"):
-        urn = next(
-            (
-                item
-                for item in urns
-                if folded.startswith(item.casefold()) and text[len(item) : len(item) + 1] in {":", "."}
-            ),
-            "",
-        )
+    if text[:4].casefold() == "urn:":
+        urn = next((item for item in urns if _begins_with(text, item)), "")
         if not urn:
             raise FilterError(f"{text!r} at position {position} begins with no URN known here.", position=position)
         name = text[len(urn) + 1 :]
-        urn = "" if urn in {USER_2_0, CORE_1_1, GROUP_2_0} else canonical_urn(urn)
+        urn = "" if urn in CORE_URNS else canonical_urn(urn)
     first, dot, sub = name.partition(".")
     if not _NAME.match(first) or (dot and not _NAME.match(sub)):
         raise FilterError(f"{text!r} at position {position} is not the name of an attribute.", position=position)
-    if urn and urn != ENTERPRISE_2_0:
-        return AttributePath(first, sub, urn)
     first = _ALIASES.get(first.casefold(), first) if not urn else first
-    attribute = find_attribute(ENTERPRISE_ATTRIBUTES if urn else (ID, EXTERNAL_ID, *USER_ATTRIBUTES), first)
+    attribute = any_definition(first, urn)
     if attribute is None:
-        special = {"meta": "meta", "groups": "groups", "members": "members"}.get(first.casefold(), first)
-        meta_subs = {"lastmodified": "lastModified", "created": "created", "resourcetype": "resourceType"}
-        return AttributePath(special, meta_subs.get(sub.casefold(), sub), urn)
-    if sub:
-        if attribute.name == "manager" and sub.casefold() == "managerid":
-            sub = "value"
-        known = attribute.sub(sub)
-        sub = known.name if known else sub
-    elif attribute.sub("value"):
-        sub = "value"  # RFC 7644 section 3.4.2.2: the simple form of a complex attribute means its value
-    return AttributePath(attribute.name, sub, urn)
+        return AttributePath(first, sub, urn)
+    return AttributePath(attribute.name, _sub_name(attribute, sub), urn)
+
+
+def _begins_with(text: str, urn: str) -> bool:
+    return text[: len(urn)].casefold() == urn.casefold() and text[len(urn) : len(urn) + 1] in {":", "."}
+
+
+def _sub_name(attribute: Attribute | None, name: str) -> str:
+    """Return the schema's spelling of a sub-attribute; SCIM 1.1 writes manager.value as manager.managerId."""
+    if attribute is None:
+        return name
+    if attribute.name == "manager" and name.casefold() == "managerid":
+        return "value"
+    found = attribute.sub(name)
+    return found.name if found else name
+
+
+__all__ = [
+    "And", "Comparison", "Filter", "Literal", "Not", "Or", "Present", "Sort", "ValuePath", "known_urns", "parse_filter",
+    "parse_instant", "resolve_path",
+]  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from snapshot.attributes import quoted
 from snapshot.errors import CorruptGenerationError
 from snapshot.layout import IndexedAttribute
 from snapshot.scim import USER
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from snapshot.filter import Filter
+    from snapshot.filter import Filter, Sort
+    from snapshot.scim import AttributePath
 
 # (ordinal, id, fingerprint, created ms, last_modified ms, active, removed ms or None)
 Known = tuple[int, str, bytes, int, int, int, int | None]
@@ -32,62 +34,111 @@ class Index:
             # of their own: SQLite serves one thread at a time, and a look-up must not wait for a scan.
             self._db = sqlite3.connect(self.uri, uri=True, check_same_thread=False)
             self._scans = sqlite3.connect(self.uri, uri=True, check_same_thread=False)
-            columns = {row[1] for row in self._db.execute(f"PRAGMA table_info({USER})")}
-            self.has_removed = "removed" in columns  # format 1 had no removed resources
-            removed = "removed" if self.has_removed else "NULL"
-            self._known = f"ordinal, id, fingerprint, created, last_modified, active, {removed}"
-            self.attributes = {
-                row[0].casefold(): IndexedAttribute(row[0], row[1], row[2], row[3], bool(row[4]))
-                for row in self._db.execute("SELECT path, tbl, col, kind, indexed FROM attribute")
-            }
+            self._tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
+            self.has_removed = "removed" in self._columns(USER)  # format 1 had no removed resources
+            self._selections = self._read_attributes()
         except sqlite3.Error as error:
             raise CorruptGenerationError(path, f"SQLite says: {error}") from None
-        self._selection = Selection(self.attributes)
 
-    def find(self, resource_id: str) -> int | None:
+    def _columns(self, table: str) -> set[str]:
+        return {row[1] for row in self._db.execute(f"PRAGMA table_info({quoted(table)})")}
+
+    def _read_attributes(self) -> dict[str, Selection]:
+        # Up to format 2 there were only users.
+        owner = "type" if "type" in self._columns("attribute") else f"'{USER}'"
+        attributes: dict[str, dict[str, IndexedAttribute]] = {}
+        query = f"SELECT {owner}, path, tbl, col, kind, indexed FROM attribute"
+        for resource_type, path, table, column, kind, indexed in self._db.execute(query):
+            item = IndexedAttribute(path, table, column, kind, bool(indexed))
+            attributes.setdefault(resource_type, {})[item.path.casefold()] = item
+        return {name: Selection(name, items) for name, items in attributes.items()}
+
+    def has(self, resource_type: str) -> bool:
+        """Tell whether there are resources of this type; older generations have only users."""
+        return resource_type in self._tables
+
+    def find(self, resource_type: str, resource_id: str) -> int | None:
         """Return the ordinal of the resource with exactly this id."""
+        if not self.has(resource_type):
+            return None
         try:
-            row = self._db.execute(f"SELECT ordinal FROM {USER} WHERE id = ?", (resource_id,)).fetchone()
+            query = f"SELECT ordinal FROM {quoted(resource_type)} WHERE id = ?"
+            row = self._db.execute(query, (resource_id,)).fetchone()
         except UnicodeEncodeError:
             return None
         except sqlite3.Error as error:
             raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
         return row[0] if row else None
 
-    def known(self, resource_id: str) -> Known | None:
+    def _known(self, resource_type: str) -> str:
+        """Return the query for what is known of resources; only users can be inactive, or without a row."""
+        removed = "removed" if self.has_removed else "NULL"
+        state = f"active, {removed}" if resource_type == USER else "1, NULL"
+        return f"SELECT ordinal, id, fingerprint, created, last_modified, {state} FROM {quoted(resource_type)}"
+
+    def known(self, resource_id: str, resource_type: str = USER) -> Known | None:
         """Return what is known of one resource."""
-        query = f"SELECT {self._known} FROM {USER} WHERE id = ?"
+        if not self.has(resource_type):
+            return None
         try:
-            row: Known | None = self._db.execute(query, (resource_id,)).fetchone()
+            row: Known | None = self._db.execute(
+                f"{self._known(resource_type)} WHERE id = ?", (resource_id,)
+            ).fetchone()
         except UnicodeEncodeError:
             return None  # the id of a rejected row may be no valid text
         return row
 
-    def known_at(self, ordinal: int) -> Known:
+    def known_at(self, ordinal: int, resource_type: str = USER) -> Known:
         """Return what is known of the resource with this ordinal."""
-        query = f"SELECT {self._known} FROM {USER} WHERE ordinal = ?"
-        row: Known = self._db.execute(query, (ordinal,)).fetchone()
+        row: Known = self._db.execute(f"{self._known(resource_type)} WHERE ordinal = ?", (ordinal,)).fetchone()
         return row
 
-    def every(self) -> Iterator[Known]:
+    def every(self, resource_type: str = USER) -> Iterator[Known]:
         """Yield what is known of every resource, in order."""
-        return self._db.execute(f"SELECT {self._known} FROM {USER} ORDER BY ordinal")
+        if not self.has(resource_type):
+            return iter(())
+        return self._db.execute(f"{self._known(resource_type)} ORDER BY ordinal")
 
-    def select(self, tree: Filter) -> array[int]:
-        """Return the ascending ordinals of the users that a filter selects; FilterError if it is not supported."""
-        condition, values = self._selection.condition(tree)
-        db = self._db if self.is_quick(tree) else self._scans
-        try:
-            rows = db.execute(f"SELECT ordinal FROM {USER} WHERE {condition} ORDER BY ordinal", values)
-            return array("Q", (ordinal for (ordinal,) in rows))
-        except UnicodeEncodeError:
+    def select(self, resource_type: str, tree: Filter | None, sort: Sort | None = None) -> array[int]:
+        """Return the ordinals of the resources that a filter selects, ascending or in the order of `sort`.
+
+        FilterError or SortError for what has no meaning, whether there are such resources or not.
+        """
+        selection = self._selection(resource_type)
+        condition, values = selection.condition(tree) if tree is not None else ("1", [])
+        order = selection.order(sort) if sort is not None else "ordinal"
+        if not self.has(resource_type):
             return array("Q")
+        db = self._db if tree is not None and self.is_quick(resource_type, tree) else self._scans
+        query = f"SELECT ordinal FROM {quoted(resource_type)} WHERE {condition} ORDER BY {order}"
+        try:
+            return array("Q", (ordinal for (ordinal,) in db.execute(query, values)))
         except sqlite3.Error as error:
             raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
 
-    def is_quick(self, tree: Filter) -> bool:
+    def rank(self, resource_type: str, tree: Filter | None, sort: Sort) -> Iterator[tuple[Any, int]]:
+        """Yield (what is sorted by, ordinal) in the order in which `select` returns the ordinals; None for no value."""
+        selection = self._selection(resource_type)
+        condition, values = selection.condition(tree) if tree is not None else ("1", [])
+        key, order = selection.sort_key(sort.path), selection.order(sort)
+        if not self.has(resource_type):
+            return
+        query = f"SELECT {key}, ordinal FROM {quoted(resource_type)} WHERE {condition} ORDER BY {order}"
+        try:
+            yield from self._scans.execute(query, values)
+        except sqlite3.Error as error:
+            raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
+
+    def knows(self, resource_type: str, path: AttributePath) -> bool:
+        """Tell whether a resource type has such an attribute, mapped or not."""
+        return self._selection(resource_type).knows(path)
+
+    def is_quick(self, resource_type: str, tree: Filter) -> bool:
         """Tell whether B-tree look-ups answer the filter, in microseconds."""
-        return self._selection.is_quick(tree)
+        return self._selection(resource_type).is_quick(tree)
+
+    def _selection(self, resource_type: str) -> Selection:
+        return self._selections.get(resource_type) or Selection(resource_type, {})
 
     def __del__(self) -> None:
         """Close the files with the last reference: whoever still answers from here keeps them open."""

@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import sys
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
 from snapshot.layout import NAME as INDEX_NAME
@@ -27,10 +27,11 @@ from snapshot.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from snapshot.filter import Filter
+    from snapshot.filter import Filter, Sort
+    from snapshot.scim import AttributePath
 
 _CHUNK_BYTES = 1 << 20
 _MAX_ATTEMPTS = 5
@@ -95,7 +96,7 @@ class Snapshot:
 
     def find(self, resource_type: str, resource_id: str) -> int | None:
         """Return the ordinal of the resource with exactly this id."""
-        return self.index.find(resource_id) if resource_type == USER else None
+        return self.index.find(resource_type, resource_id)
 
     def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
         """Return the resources [first, last) as comma-joined JSON: one slice of the mapped file."""
@@ -112,11 +113,22 @@ class Snapshot:
 
     def is_quick(self, resource_type: str, tree: Filter) -> bool:
         """Tell whether a filter is answered by B-tree look-ups, in microseconds."""
-        return resource_type != USER or self.index.is_quick(tree)
+        return self.index.is_quick(resource_type, tree)
 
-    def select(self, resource_type: str, tree: Filter) -> Sequence[int]:
-        """Return the ascending ordinals that a filter selects; FilterError if it is not supported."""
-        return self.index.select(tree) if resource_type == USER else ()
+    def select(self, resource_type: str, tree: Filter | None, sort: Sort | None = None) -> Sequence[int]:
+        """Return the ordinals that a filter selects, ascending or in the order of `sort`; None selects all.
+
+        FilterError or SortError for what has no meaning.
+        """
+        return self.index.select(resource_type, tree, sort)
+
+    def rank(self, resource_type: str, tree: Filter | None, sort: Sort) -> Iterator[tuple[Any, int]]:
+        """Yield (what is sorted by, ordinal) in the order of `select`; the first is None where there is no value."""
+        return self.index.rank(resource_type, tree, sort)
+
+    def knows(self, resource_type: str, path: AttributePath) -> bool:
+        """Tell whether a resource type has such an attribute, mapped or not."""
+        return self.index.knows(resource_type, path)
 
 
 def open_snapshot(data_dir: Path) -> Snapshot:

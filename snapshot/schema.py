@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snapshot.scim import ENTERPRISE_2_0, AttributePath
-
 STRING, BOOLEAN, INTEGER, DECIMAL = "string", "boolean", "integer", "decimal"
 DATE_TIME, BINARY, REFERENCE, COMPLEX = "dateTime", "binary", "reference", "complex"
 
@@ -162,16 +160,3 @@ def find_attribute(attributes: tuple[Attribute, ...], name: str) -> Attribute | 
     """Return the attribute of that name, compared without case (RFC 7643 section 2.1)."""
     folded = name.casefold()
     return next((item for item in attributes if item.name.casefold() == folded), None)
-
-
-def known_user_attribute(path: AttributePath) -> bool:
-    """Tell whether the User schema or the enterprise extension defines this path, mapped or not."""
-    if path.urn == ENTERPRISE_2_0:
-        found = find_attribute(ENTERPRISE_ATTRIBUTES, path.name)
-    elif path.urn:
-        return False
-    elif path.name in {"id", "externalId", "meta", "groups"}:
-        return True
-    else:
-        found = find_attribute(USER_ATTRIBUTES, path.name)
-    return found is not None and (not path.sub or found.sub(path.sub) is not None)

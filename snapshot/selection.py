@@ -1,124 +1,236 @@
-"""A Filter to SQL over one index: conditions whose values are always bound parameters."""
+"""A Filter or a Sort to SQL over one resource type of an index; values are always bound parameters.
+
+Conditions are two-valued where it shows: NULL counts as false, and `not` is `IS NOT TRUE`, the exact complement.
+"""
 
 from __future__ import annotations
 
+import operator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from snapshot.errors import FilterError
-from snapshot.filter import And, Comparison, Filter, Not, Or, Present, ValuePath, parse_instant
-from snapshot.layout import IndexedAttribute, instant_key
-from snapshot.schema import BOOLEAN, DATE_TIME, DECIMAL, USER_ATTRIBUTES, find_attribute, known_user_attribute
-from snapshot.scim import USER, AttributePath
-from snapshot.strict import nearest
+from snapshot.attributes import Attributes, attribute_name, quoted
+from snapshot.comparison import EXACT, NOTHING, PUBLISHED, TEXT, Column, Sql, condition, refuse, text_of
+from snapshot.definitions import core_spellings, extension_spellings
+from snapshot.errors import FilterError, SortError
+from snapshot.filter import And, Comparison, Filter, Not, Or, Present, Sort, ValuePath
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-_MICROSECONDS = 1_000
-_WORDS: dict[type, str] = {Present: "pr", Not: "not", ValuePath: "a value path ([…])"}
+    from snapshot.layout import IndexedAttribute
+    from snapshot.scim import AttributePath
+
+# Each comparison that no B-tree answers is a scan; of a million users, one takes some 0.1 s.
+MAX_SCANS = 100
+
+# Multi-valued attributes whose single values few resources share, unlike those of groups or roles.
+_FEW_EACH = frozenset({"emails", "phonenumbers", "ims"})
+_TRUE, _FALSE = "1", "0"
+_RESOURCE_TYPE, _SCHEMAS = "meta.resourcetype", "schemas"
+_OF_TEXT: dict[str, Any] = {
+    "eq": operator.eq,
+    "co": operator.contains,
+    "sw": str.startswith,
+    "ew": str.endswith,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "lt": operator.lt,
+    "le": operator.le,
+}
 
 
 class Selection:
-    """Turns filters into SQL over the attributes that an index holds, by folded path."""
+    """What the attributes of one resource type in an index make of filters and sorts."""
 
-    def __init__(self, attributes: Mapping[str, IndexedAttribute]) -> None:
-        self.attributes = attributes
+    def __init__(self, resource_type: str, indexed: Mapping[str, IndexedAttribute]) -> None:
+        self._type = resource_type
+        self._attributes = Attributes(resource_type, indexed)
 
     def is_quick(self, tree: Filter) -> bool:
         """Tell whether B-tree look-ups answer the filter, in microseconds."""
-        if isinstance(tree, And):
+        if isinstance(tree, And | Or):
             return self.is_quick(tree.left) and self.is_quick(tree.right)
-        if isinstance(tree, Or):
-            return self.is_quick(tree.left) and self.is_quick(tree.right)
-        if isinstance(tree, Comparison) and tree.op == "eq":
-            found = self.attributes.get(str(tree.path).casefold())
-            return found is not None and found.indexed
-        return False
+        found = self._looked_up(tree)
+        return found is not None and (not self._attributes.is_plural(found) or attribute_name(found) in _FEW_EACH)
 
-    def condition(self, tree: Filter) -> tuple[str, list[Any]]:
-        """Return a condition and its values; FilterError if the filter is not supported."""
-        if isinstance(tree, (And, Or)):
-            left, left_values = self.condition(tree.left)
-            right, right_values = self.condition(tree.right)
-            word = "AND" if isinstance(tree, And) else "OR"
-            return f"({left} {word} {right})", left_values + right_values
-        if isinstance(tree, Comparison):
-            return self._comparison(tree)
-        raise FilterError(
-            f"{_WORDS[type(tree)]} at position {tree.position} is not supported; "
-            'supported are eq, and, or, and meta.lastModified gt "…".',
-            position=tree.position,
+    def condition(self, tree: Filter) -> Sql:
+        """Return a condition on rows of the main table, and its values; FilterError if it has no meaning."""
+        scans = sum(self._looked_up(term) is None for term in _terms(tree))
+        if scans > MAX_SCANS:
+            raise FilterError(
+                f"The filter has {scans} comparisons that need a scan of all resources; at most {MAX_SCANS} are done."
+            )
+        return self._condition(tree)
+
+    def knows(self, path: AttributePath) -> bool:
+        """Tell whether the resource type has such an attribute, mapped or not."""
+        return self._attributes.why_not(path) is None
+
+    def order(self, sort: Sort) -> str:
+        """Return the ORDER BY terms of a sort, ties in ordinal order; SortError if there is no such order."""
+        column = self.sort_key(sort.path)
+        # RFC 7644 section 3.4.2.3: resources without a value come last, descending first.
+        return f"{column} {'DESC NULLS FIRST' if sort.descending else 'ASC NULLS LAST'}, ordinal"
+
+    def _looked_up(self, tree: Filter) -> IndexedAttribute | None:
+        """Return what a B-tree finds the resources by; None if they have to be scanned."""
+        if not isinstance(tree, Comparison) or tree.op != "eq" or tree.value is None:
+            return None
+        found = self._attributes.find(tree.path)
+        return found if found is not None and found.indexed and found.kind != PUBLISHED else None
+
+    def _condition(self, tree: Filter) -> Sql:
+        if isinstance(tree, And | Or):
+            return _joined(tree, self._condition(tree.left), self._condition(tree.right))
+        if isinstance(tree, Not):
+            return _negated(self._condition(tree.inner))
+        if isinstance(tree, ValuePath):
+            return self._value_path(tree)
+        return self._term(tree)
+
+    def _term(self, term: Comparison | Present) -> Sql:
+        path = term.path
+        name = str(path).casefold()
+        if name == _SCHEMAS:
+            return self._schemas(term), []
+        if name == _RESOURCE_TYPE:
+            return _TRUE if _text_fulfils(term, (self._type,), EXACT) else _FALSE, []
+        if self._attributes.is_complex(path):
+            if isinstance(term, Present):
+                return self._has_any(path), []
+            if term.value is None and term.op in {"eq", "ne"}:
+                has_any: Sql = (self._has_any(path), [])
+                return has_any if term.op == "ne" else _negated(has_any)
+        column = self._column(term)
+        found = self._attributes.find(path)
+        if found is None or not self._attributes.is_plural(found):
+            return condition(column, term)
+        return _any_value(quoted(found.table), column, term)
+
+    def _column(self, term: Comparison | Present) -> Column:
+        try:
+            return self._attributes.column(term.path)
+        except FilterError as error:
+            refuse(term, error.detail)
+
+    def _has_any(self, path: AttributePath) -> str:
+        """Return the condition that a complex attribute has any value at all."""
+        children = self._attributes.children(path)
+        plural = next((item.table for item in children if self._attributes.is_plural(item)), None)
+        if plural is not None:
+            return f"ordinal IN (SELECT ordinal FROM {quoted(plural)})"
+        return f"({' OR '.join(f'{quoted(item.column)} IS NOT NULL' for item in children)})" if children else _FALSE
+
+    def _value_path(self, tree: ValuePath) -> Sql:
+        """Translate `path[inner]`: of a multi-valued attribute one row, of a single-valued one its own columns."""
+        path, attributes = tree.path, self._attributes
+        found = attributes.find(path)
+        is_plural = found is not None and attributes.is_plural(found)
+        if path.sub or not (is_plural or attributes.is_complex(path)):
+            refuse(tree, attributes.why_not(path) or f"{path} has no sub-attributes; a value path needs some")
+        inner, values = self._inner(path, tree.inner)
+        found = found or next(iter(attributes.children(path)), None)
+        if found is None:
+            return _FALSE, []
+        if attributes.is_plural(found):
+            return f"ordinal IN (SELECT ordinal FROM {quoted(found.table)} WHERE {inner})", values
+        return f"({self._has_any(path)} AND {inner})", values
+
+    def _inner(self, outer: AttributePath, tree: Filter) -> Sql:
+        """Translate a filter of sub-attributes to a condition on one row."""
+        if isinstance(tree, And | Or):
+            return _joined(tree, self._inner(outer, tree.left), self._inner(outer, tree.right))
+        if isinstance(tree, Not):
+            return _negated(self._inner(outer, tree.inner))
+        if isinstance(tree, ValuePath):
+            refuse(tree, f"{tree.path} is a value path within another")
+        term = replace(tree, path=replace(outer, sub=tree.path.name))
+        if str(term.path).casefold() == _RESOURCE_TYPE:
+            return self._term(term)
+        return condition(self._column(term), term)
+
+    def _schemas(self, term: Comparison | Present) -> str:
+        """Translate a comparison of `schemas`: the core one always, an extension if any of its attributes is there.
+
+        A schema has one URN in each version; either of them is its value.
+        """
+        if _text_fulfils(term, core_spellings(self._type), TEXT):
+            return _TRUE
+        conditions = [
+            f"ordinal IN (SELECT ordinal FROM {quoted(item.table)})"
+            if self._attributes.is_plural(item)
+            else f"{quoted(item.column)} IS NOT NULL"
+            for urn, items in self._attributes.extensions().items()
+            if _text_fulfils(term, extension_spellings(urn), TEXT)
+            for item in items
+        ]
+        return f"({' OR '.join(conditions)})" if conditions else _FALSE
+
+    def sort_key(self, path: AttributePath) -> str:
+        """Return what a sort orders by: of a multi-valued attribute the primary value, else the first."""
+        if str(path).casefold() in {_RESOURCE_TYPE, _SCHEMAS}:
+            return NOTHING  # the same for all
+        try:
+            column = self._attributes.column(path)
+        except FilterError as error:
+            raise SortError(f"{error.detail}.") from None
+        found = self._attributes.find(path)
+        if found is None or not self._attributes.is_plural(found):
+            return column.sql
+        primary = self._attributes.primary(found)
+        # Without a primary one, in the order in which the values were written.
+        order = f" ORDER BY {quoted(primary.column)} IS TRUE DESC, plural.rowid" if primary is not None else ""
+        return (
+            f"(SELECT {column.sql} FROM {quoted(found.table)} AS plural "
+            f"WHERE plural.ordinal = {quoted(self._type)}.ordinal{order} LIMIT 1)"
         )
 
-    def _comparison(self, comparison: Comparison) -> tuple[str, list[Any]]:
-        found = self.attributes.get(str(comparison.path).casefold())
-        if found is not None and found.kind == "published" and comparison.op == "gt":
-            instant = parse_instant(comparison.value) if isinstance(comparison.value, str) else None
-            if instant is None:
-                raise FilterError(
-                    f"{comparison.path} is compared with a dateTime such as 2026-01-02T03:04:05Z.",
-                    position=comparison.position,
-                )
-            return f"{found.column} > ?", [_clamp(instant // _MICROSECONDS)]
-        if comparison.op != "eq" or (found is not None and found.kind == "published"):
-            raise FilterError(
-                f"{comparison.path} {comparison.op} is not supported; "
-                'supported are eq on mapped attributes, and, or, and meta.lastModified gt "…".',
-                position=comparison.position,
-            )
-        if found is None:
-            return self._unmapped(comparison)
-        key = _literal_key(found.kind, comparison)
-        if found.table == USER:
-            return (f"{found.column} IS NULL", []) if key is None else (f"{found.column} = ?", [key])
-        if key is None:
-            return f"ordinal NOT IN (SELECT ordinal FROM {found.table} WHERE {found.column} IS NOT NULL)", []
-        return f"ordinal IN (SELECT ordinal FROM {found.table} WHERE {found.column} = ?)", [key]
 
-    def _unmapped(self, comparison: Comparison) -> tuple[str, list[Any]]:
-        """An attribute of the schema that is not mapped has no value; a name of no schema is an error."""
-        path = comparison.path
-        if known_user_attribute(path) or self._has_children(path):
-            return ("1", []) if comparison.value is None else ("0", [])
-        hint = nearest(str(path), (item.path for item in self.attributes.values()))
-        raise FilterError(f"{path} is not an attribute of a user{hint}.", position=comparison.position)
-
-    def _has_children(self, path: AttributePath) -> bool:
-        attribute = find_attribute(USER_ATTRIBUTES, path.name)
-        return attribute is not None and not path.sub and bool(attribute.sub_attributes)
+def _any_value(table: str, column: Column, term: Comparison | Present) -> Sql:
+    """Compare a multi-valued attribute: any of its values; having none counts as null."""
+    inner, values = condition(column, term)
+    rows = f"ordinal IN (SELECT ordinal FROM {table} WHERE {inner})"
+    if isinstance(term, Present) or term.op not in {"eq", "ne"}:
+        return rows, values
+    if term.value is None:
+        some = f"(SELECT ordinal FROM {table} WHERE {column.sql} IS NOT NULL)"
+        return f"ordinal {'NOT ' if term.op == 'eq' else ''}IN {some}", []
+    if term.op == "eq":
+        return rows, values
+    same, key = condition(column, replace(term, op="eq"))
+    # Who has no row at all is not among those with this value; who has several is found by another one.
+    return f"(ordinal NOT IN (SELECT ordinal FROM {table} WHERE {same}) OR {rows})", key + values
 
 
-_INT64 = 1 << 63
+def _joined(tree: And | Or, left: Sql, right: Sql) -> Sql:
+    return f"({left[0]} {'AND' if isinstance(tree, And) else 'OR'} {right[0]})", left[1] + right[1]
 
 
-def _clamp(number: int) -> int:
-    return max(-_INT64, min(_INT64 - 1, number))
+def _negated(inner: Sql) -> Sql:
+    return f"({inner[0]}) IS NOT TRUE", inner[1]
 
 
-def _literal_key(kind: str, comparison: Comparison) -> Any:
-    """Return the stored form of a filter's value; FilterError if the types cannot be compared."""
-    value = comparison.value
-    if value is None:
-        return None
-    if kind in {"text", "exact"}:
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        return text.casefold() if kind == "text" else text
-    if kind == BOOLEAN:
-        truth = {"true": True, "false": False}.get(str(value).casefold())
-        if truth is None:
-            raise FilterError(f"{comparison.path} is compared with true or false.", position=comparison.position)
-        return int(truth)
-    if kind == DATE_TIME:
-        instant = parse_instant(value) if isinstance(value, str) else None
-        if instant is None:
-            raise FilterError(
-                f"{comparison.path} is compared with a dateTime such as 2026-01-02T03:04:05Z.",
-                position=comparison.position,
-            )
-        return instant_key(instant)
-    try:
-        if kind == DECIMAL or (isinstance(value, float) and not value.is_integer()):
-            return float(value)
-        return _clamp(int(value))
-    except (ValueError, OverflowError):
-        raise FilterError(f"{comparison.path} is compared with a number.", position=comparison.position) from None
+def _terms(tree: Filter) -> Iterator[Comparison | Present | ValuePath]:
+    """Yield each part of a filter that is answered by one look-up or one scan."""
+    waiting = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, And | Or):
+            waiting += (item.left, item.right)
+        elif isinstance(item, Not):
+            waiting.append(item.inner)
+        else:
+            yield item
+
+
+def _text_fulfils(term: Comparison | Present, spellings: tuple[str, ...], kind: str) -> bool:
+    """Tell whether a comparison holds for a text that is known without looking; it may have several spellings."""
+    if isinstance(term, Present):
+        return True
+    condition(Column(NOTHING, kind), term)  # refuses what has no meaning
+    if term.value is None:
+        return term.op == "ne"
+    key = text_of(kind, term.value)
+    known = [text_of(kind, item) for item in spellings]
+    return key not in known if term.op == "ne" else any(_OF_TEXT[term.op](item, key) for item in known)

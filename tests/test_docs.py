@@ -25,6 +25,7 @@ from snapshot import commandline, config, control, legacy, refresh, rules, store
 from snapshot.convert import DEFAULT_FALSE, DEFAULT_TRUE
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name, open_snapshot
+from snapshot.resource_types import resource_types
 from snapshot.scim import USER, ScimVersion
 from snapshot.secret import Secret
 from snapshot.sources.tds_errors import _KNOWN as SQL_SERVER_ERRORS
@@ -290,9 +291,10 @@ def test_every_operations_path_is_described():
 def test_every_endpoint_is_described():
     """Each SCIM endpoint, offered or refused by name, and each route of the application has its row."""
     cells = first_cells(text_of("docs/scim-support.md"))
-    names = {*resources.RESOURCE_TYPES, *discovery.NAMES, *server_app._UNSUPPORTED}
-    assert [] == [name for name in sorted(names) if not any(cell.split("/")[-1] == name for cell in cells)]
     loaded = config.load_config(TREE / "config.toml")
+    endpoints = {item.endpoint.strip("/") for item in resource_types(loaded)}
+    names = {*endpoints, resources.SEARCH, *discovery.NAMES, *server_app._UNSUPPORTED}
+    assert [] == [name for name in sorted(names) if not any(cell.split("/")[-1] == name for cell in cells)]
     app = server_app.create_app(loaded, LiveSnapshot(loaded.data_dir))
     routes = {resource.canonical for resource in app.router.resources()}
     described = text_of("docs/scim-support.md") + text_of("docs/operations.md")

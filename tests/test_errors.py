@@ -26,6 +26,7 @@ EXAMPLES = [
     errors.FormatVersionError(Path("/d/1"), 2, 1),
     errors.PublishRefusedError(5, ["too few"]),
     errors.FilterError("detail", position=3),
+    errors.SortError("detail"),
 ]
 
 

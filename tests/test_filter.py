@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from snapshot.errors import FilterError
 from snapshot.filter import And, Comparison, Not, Or, Present, ValuePath, parse_filter, parse_instant
-from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath, DecimalText
 
 CUSTOM = "urn:okta:acme_hr_1:1.0:user:custom"
 
@@ -31,14 +31,19 @@ def compare(text: str) -> tuple[str, str, object]:
         ("userName eq “a b”", ("userName", "eq", "a b")),
         ('userName eq "a”b"', ("userName", "eq", "a”b")),
         ('name.givenname eq "x"', ("name.givenName", "eq", "x")),
-        ('email eq "x"', ("emails.value", "eq", "x")),
-        ('emails eq "x"', ("emails.value", "eq", "x")),
-        ('emails.type eq "work"', ("emails.type", "eq", "work")),
+        ('email eq "x"', ("emails", "eq", "x")),
+        ('EMAILS eq "x"', ("emails", "eq", "x")),
+        ('emails.TYPE eq "work"', ("emails.type", "eq", "work")),
+        ('groups.VALUE eq "x"', ("groups.value", "eq", "x")),
+        ('Members.Display sw "x"', ("members.display", "sw", "x")),
+        ('schemas eq "x"', ("schemas", "eq", "x")),
         ("active eq true", ("active", "eq", True)),
         ('active eq "False"', ("active", "eq", "False")),
         ("title eq null", ("title", "eq", None)),
-        ("x eq -1.5e3", ("x", "eq", -1500.0)),
+        ("x eq -1.5e3", ("x", "eq", DecimalText("-1.5e3"))),
+        ("x GE 1.50", ("x", "ge", DecimalText("1.50"))),
         ("x eq 12", ("x", "eq", 12)),
+        ("x lt -12", ("x", "lt", -12)),
         ('meta.lastmodified gt "2026-01-01T00:00:00Z"', ("meta.lastModified", "gt", "2026-01-01T00:00:00Z")),
         ("meta.lastModified gt 2026-01-01T00:00:00.000Z", ("meta.lastModified", "gt", "2026-01-01T00:00:00.000Z")),
         ("meta.lastModified gt '2026-01-01T00:00:00Z'", ("meta.lastModified", "gt", "2026-01-01T00:00:00Z")),
@@ -47,6 +52,9 @@ def compare(text: str) -> tuple[str, str, object]:
         (f'{ENTERPRISE_1_1}.employeenumber eq "1"', (f"{ENTERPRISE_2_0}:employeeNumber", "eq", "1")),
         (f'{ENTERPRISE_1_1}:manager.managerId eq "1"', (f"{ENTERPRISE_2_0}:manager.value", "eq", "1")),
         ('urn:ietf:params:scim:schemas:core:2.0:User:userName eq "a"', ("userName", "eq", "a")),
+        (f'{ENTERPRISE_2_0.upper()}.MANAGER.managerid eq "1"', (f"{ENTERPRISE_2_0}:manager.value", "eq", "1")),
+        ('URN:scim:schemas:core:1.0:name.familyname co "a"', ("name.familyName", "co", "a")),
+        ('urn:ietf:params:scim:schemas:core:2.0:Group:displayname co "a"', ("displayName", "co", "a")),
         (f'{CUSTOM}:badge eq "1"', (f"{CUSTOM}:badge", "eq", "1")),
         (f'{CUSTOM.upper()}.badge eq "1"', (f"{CUSTOM}:badge", "eq", "1")),
     ],
@@ -71,13 +79,40 @@ def test_precedence():
     assert isinstance(tree.left, Or)
 
 
-def test_what_the_index_does_not_answer():
-    """pr, not and value paths are parsed, so that the refusal can name them."""
-    assert isinstance(parse_filter("title pr"), Present)
-    assert isinstance(parse_filter('not (title eq "x")'), Not)
-    tree = parse_filter('emails[type eq "work" and value co "@x"]')
+def term(name: str, op: str, value: object, position: int = 0) -> Comparison:
+    return Comparison(AttributePath(name), op, value, position)
+
+
+def test_not_binds_most_strongly():
+    """not stands before parentheses, in any case and without a blank, and goes before and."""
+    a, b = term("a", "eq", 1, 5), term("b", "eq", 1, 17)
+    assert And(Not(a, 0), b) == parse_filter("NOT (a eq 1) and b eq 1")
+    assert Not(Not(term("a", "eq", 1, 8), 4), 0) == parse_filter("not(not(a eq 1))")
+
+
+def test_value_paths():
+    """Names within brackets are those of sub-attributes, also where a core attribute is called so."""
+    emails = AttributePath("emails")
+    inner = And(term("type", "eq", "work", 7), term("value", "co", "@x", 26))
+    assert ValuePath(emails, inner, 0) == parse_filter('emails[Type eq "work" and VALUE co "@x"]')
+    manager = AttributePath("manager", urn=ENTERPRISE_2_0)
+    tree = parse_filter(f'{ENTERPRISE_1_1}:manager [managerId eq "1" or displayName pr]')
     assert isinstance(tree, ValuePath)
-    assert isinstance(tree.inner, And)
+    assert manager == tree.path
+    assert [AttributePath("value"), AttributePath("displayName")] == [tree.inner.left.path, tree.inner.right.path]
+
+
+def test_a_sub_attribute_of_chosen_values():
+    """emails[type eq "work"].value is what the values so chosen have: null if there is none."""
+    emails, chosen = AttributePath("emails"), term("type", "eq", "work", 7)
+    start = 'emails[type eq "work"].value'
+    some = ValuePath(emails, And(chosen, term("value", "sw", "x")), 0)
+    assert some == parse_filter(f'{start} sw "x"')
+    present = ValuePath(emails, And(chosen, Present(AttributePath("value"), 0)), 0)
+    assert present == parse_filter(f"{start} ne null")
+    assert Not(present, 0) == parse_filter(f"{start} eq null")
+    other = ValuePath(emails, And(chosen, term("value", "ne", "x")), 0)
+    assert Or(other, Not(ValuePath(emails, chosen, 0), 0)) == parse_filter(f'{start} ne "x"')
 
 
 @pytest.mark.parametrize(
@@ -88,6 +123,10 @@ def test_what_the_index_does_not_answer():
         'userName eq "a" and', 'and userName eq "a"', 'urn:x:y:z eq "a"', '"userName" eq "a"', "a.b.c eq 1", "1a eq 1",
         "userName eq 'a'", 'emails[value eq "a"', "[", "a eq 2026-13-01",
         "a eq '2026-01-01", "a eq 2026-01-01'", "a eq ''", "a eq '", "a eq '2026-13-01'",
+        'not userName eq "a"', "emails[]", 'emails[type eq "work"', 'emails[type eq "work")', 'emails[a[b eq "c"]]',
+        'emails[emails.type eq "work"]', 'emails[type eq "work"].', 'emails[type eq "work"].value', '"pr"', 'a "pr"',
+        'emails[type eq "work"].a.b pr', 'emails[type eq "work"] value pr', "a == 1", 'a "eq" 1', "a eq +1", "a eq .5",
+        'userName eq "\ud800"', 'a eq "\ud800" or b pr', "a eq true true", "a pr b", "a.b[c pr].d", "a eq “x",
     ],
 )  # fmt: skip
 def test_broken_filters(text):
@@ -102,6 +141,10 @@ def test_the_position():
     with pytest.raises(FilterError, match="position 12") as caught:
         parse_filter("userName eq oops")
     assert 12 == caught.value.position
+    for text, position in (('a eq "x" and', 12), ("a pr b", 5), ("a pr and (b xx 1)", 12), ('emails[type eq "w"', 18)):
+        with pytest.raises(FilterError, match=f"position {position}") as caught:
+            parse_filter(text)
+        assert position == caught.value.position
 
 
 def test_limits():

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from server_fixtures import Directory, person, serving, wait_a_tick
 
+from server.lists import is_incremental
 from server.lookback import look_back
-from server.resources import is_incremental
 from snapshot.filter import And, Comparison, Or, parse_filter, parse_instant
 
 LOOKBACK = 300

@@ -1,0 +1,183 @@
+"""Lists of resources, by index or by cursor, from a pinned, the newest or an older snapshot.
+
+A plain page parses and makes no JSON: it is one slice of the mapped file between a head and a tail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from server.answer import scim_answer
+from server.cursors import Place, read_cursor, write_cursor
+from server.envelope import cursor_list_body, list_body
+from server.errors import ExpiredCursorError, NotReadyError
+from server.keys import ARCHIVE, CONFIG, FACTS, LISTINGS, LIVE, PINS, SCANNERS
+from server.listing import Listing
+from server.lookback import bounds_last_modified, look_back
+from server.partial import cut_down
+from server.pins import Client, ListName
+from server.selecting import select
+from server.sorting import sort_of
+from snapshot.filter import And, Filter, Or, parse_filter
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from server.query import SearchRequest
+    from snapshot.filter import Sort
+    from snapshot.reader import Snapshot
+
+_RETRY_AFTER_SECONDS = 10
+
+
+class Query(msgspec.Struct, frozen=True, gc=False):
+    """Which resources a list holds and in which order: resource types, filter and sort; `name` for pins and caches."""
+
+    name: ListName
+    types: tuple[str, ...]
+    tree: Filter | None
+    sort: Sort | None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the list is one whole resource type in its own order."""
+        return self.tree is None and self.sort is None and len(self.types) == 1
+
+
+def newest_snapshot(request: web.Request) -> Snapshot:
+    """Return the snapshot being served; raises NotReadyError before the first one, never an empty list."""
+    snapshot = request.app[LIVE].current
+    if snapshot is None:
+        raise NotReadyError(
+            "No snapshot is served yet: it is being opened, or the first refresh has to end first.",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
+        )
+    return snapshot
+
+
+async def answer_list(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> web.Response:
+    """Answer one page of a list over one resource type, or over all of them."""
+    query = _query(request, search, types)
+    if search.cursor is not None:
+        return await _by_cursor(request, search, query, search.cursor)
+    facts = request[FACTS]
+    version = facts.route.version
+    newest = newest_snapshot(request)
+    pins = request.app[PINS]
+    client = Client(facts.principal, request.remote or "", version)
+    run = pins.choose(client, query.name, start_index=search.start_index, newest=newest)
+    snapshot = run.snapshot
+    facts.generation = snapshot.generation
+    first = search.start_index - 1
+    resources: bytes | memoryview
+    if query.is_plain:
+        total = snapshot.count(types[0])
+        last = min(first + search.count, total)
+        items = max(last - first, 0)
+        resources = snapshot.resources(types[0], version, first, last) if items else b""
+    else:
+        listing = run.selections.get(query.name)
+        if listing is None:
+            listing = await _listing(request, snapshot, query)
+            run.keep_selection(query.name, listing)
+        total = listing.total
+        items, resources = listing.page(snapshot, version, first, search.count)
+    following = first + items + 1
+    pins.served(client, query.name, run, start_index=search.start_index, following=following, total=total)
+    facts.quiet = not search.is_first_page
+    if search.attributes or search.excluded:
+        resources = await cut_down(request, resources, search.attributes, search.excluded)
+    body = list_body(version, total=total, start_index=search.start_index, items=items, resources=resources)
+    return scim_answer(body, version)
+
+
+async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, cursor: str) -> web.Response:
+    """Answer one page of a list by cursor (RFC 9865): the cursor names the generation, so no pin is needed."""
+    facts = request[FACTS]
+    version = facts.route.version
+    client = Client(facts.principal, request.remote or "", version)
+    identity = _identity(request, query)
+    if cursor:
+        place = read_cursor(cursor, identity)
+        snapshot = await _named(request, client, query.name, place)
+        first = place.first
+    else:
+        newest = newest_snapshot(request)
+        snapshot = request.app[PINS].choose(client, query.name, start_index=1, newest=newest).snapshot
+        first = 0
+    facts.generation = snapshot.generation
+    facts.quiet = bool(cursor)
+    key = (snapshot.generation, snapshot.manifest.created_ms, query.name)
+    listings = request.app[LISTINGS]
+    listing = listings.get(key)
+    if listing is None:
+        listing = await _listing(request, snapshot, query)
+        if not query.is_plain:
+            listings.keep(key, listing)
+    total = listing.total
+    resources: bytes | memoryview
+    items, resources = listing.page(snapshot, version, first, search.count)
+    if search.attributes or search.excluded:
+        resources = await cut_down(request, resources, search.attributes, search.excluded)
+
+    def at(place: int) -> str:
+        return write_cursor(Place(snapshot.generation, snapshot.manifest.created_ms, place), identity)
+
+    following = at(first + items) if first + items < total else ""
+    previous = at(max(first - search.count, 0)) if first else ""
+    body = cursor_list_body(total=total, items=items, following=following, previous=previous, resources=resources)
+    return scim_answer(body, version)
+
+
+async def _named(request: web.Request, client: Client, name: ListName, place: Place) -> Snapshot:
+    """Return the snapshot that a cursor names, from memory or from disk; raises ExpiredCursorError."""
+    snapshot = request.app[PINS].resume(client, name, place.generation)
+    newest = request.app[LIVE].current
+    if snapshot is None and newest is not None and newest.generation == place.generation:
+        snapshot = newest
+    if snapshot is None:
+        snapshot = await request.app[ARCHIVE].get(place.generation)
+    if snapshot is None or snapshot.manifest.created_ms != place.created_ms:
+        raise ExpiredCursorError
+    return snapshot
+
+
+def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
+    config = request.app[CONFIG]
+    urns = config.mapping.extension_urns
+    tree = None if search.filter is None else parse_filter(search.filter, urns)
+    sort = sort_of(search, urns)
+    whole_type = types[0] if len(types) == 1 else ""
+    is_import = sort is None and bool(whole_type) and (tree is None or is_incremental(tree))
+    order = f"{'-' if sort.descending else '+'}{str(sort.path).casefold()}" if sort else None
+    return Query(ListName(whole_type, search.filter, is_import, order), types, tree, sort)
+
+
+def _identity(request: web.Request, query: Query) -> bytes:
+    """Return what tells this list from every other, for its cursors. Another look-back is another list."""
+    name = query.name
+    lookback = request.app[CONFIG].server.incremental_lookback_seconds if query.tree is not None else 0
+    return msgspec.json.encode((query.types, name.filter, name.sort, lookback))
+
+
+async def _listing(request: web.Request, snapshot: Snapshot, query: Query) -> Listing:
+    """Select and sort; in a thread unless look-ups answer it."""
+    # Pins and cursors go by the client's own words: another look-back is no other list.
+    seconds = request.app[CONFIG].server.incremental_lookback_seconds
+    tree = None if query.tree is None else look_back(query.tree, seconds)
+    if tree is None and query.sort is None:
+        return Listing(tuple((name, range(snapshot.count(name))) for name in query.types))
+    if tree is not None and all(snapshot.is_quick(name, tree) for name in query.types):
+        return select(snapshot, query.types, tree, query.sort)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(request.app[SCANNERS], select, snapshot, query.types, tree, query.sort)
+
+
+def is_incremental(tree: Filter) -> bool:
+    """Tell whether a filter only bounds meta.lastModified: such a list belongs to an import run."""
+    if isinstance(tree, And | Or):
+        return is_incremental(tree.left) and is_incremental(tree.right)
+    return bounds_last_modified(tree)
