@@ -53,7 +53,7 @@ def test_what_is_read_is_what_was_mapped(whole_server):
             assert value == read[name]
 
 
-@pytest.mark.parametrize("query", ["count=0", "startIndex=100000", "filter=userName%20eq%20%22nobody%22"])
+@pytest.mark.parametrize("query", ["count=0", "startIndex=100000", "filter=displayName%20eq%20%22nobody%22"])
 def test_lists_of_nobody_are_read(judged, query):
     """A list without resources is a list."""
     for endpoint, kind in KINDS.items():
