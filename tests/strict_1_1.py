@@ -217,9 +217,6 @@ class _Reading:
                 raise RefusedError(f"'{CORE}' must be declared in the schemas attribute.")
             else:
                 read[key] = self._attribute(self._core(key), value)
-        for urn in schemas:
-            if urn.casefold() != CORE and urn not in read:
-                self._misread(f"{urn} is declared and absent")
         return read
 
     def _core(self, key: str) -> Known:

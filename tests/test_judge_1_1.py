@@ -60,6 +60,29 @@ def test_lists_of_nobody_are_read(judged, query):
         assert [] == read_list(kind, judged.get(f"{OLD}{endpoint}?{query}").body)[1]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "attributes=userName",
+        "attributes=userName,name.givenName,urn:scim:schemas:extension:enterprise:1.0:department",
+        "attributes=urn:scim:schemas:extension:enterprise:1.0:manager.displayName",
+        "excludedAttributes=emails,meta,urn:scim:schemas:extension:enterprise:1.0:manager",
+        "excludedAttributes=urn:scim:schemas:extension:enterprise:1.0",
+        "sortBy=name.familyName&sortOrder=descending",
+    ],
+)
+def test_parts_of_resources_are_read(judged, query):
+    """What attributes and excludedAttributes leave of a resource is read too, with the URNs that are left declared."""
+    page = judged.get(f"{OLD}/Users?count=1000&{query}")
+    total, resources = read_list("User", page.body)
+    assert total == len(resources)
+    assert all(item["id"] for item in resources)
+    for listed in page.json["Resources"][:20]:
+        assert listed["id"] == read_resource("User", json.dumps(listed).encode())["id"]
+        single = judged.get(f"{OLD}/Users/{quote(listed['id'], safe='')}?{query}")
+        assert listed["id"] == read_resource("User", single.body)["id"]
+
+
 @pytest.mark.parametrize("name", ["ServiceProviderConfigs", "ServiceProviderConfig"])
 def test_the_configuration_is_read(judged, name):
     """ServiceProviderConfigs is read with Okta's capabilities, and what is offered is what is said."""
