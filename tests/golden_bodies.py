@@ -69,7 +69,7 @@ def write_all() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.glob("*.json"):
         path.unlink()
-    with tempfile.TemporaryDirectory() as folder, judged_whole(Path(folder)) as judged:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, judged_whole(Path(folder)) as judged:
         for name, (base, request) in file_names().items():
             (FOLDER / name).write_text(body_text(judged, base, request), encoding="utf-8", newline="\n")
 

@@ -12,8 +12,9 @@ from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
+from scim2_models import Error
 from server_fixtures import CUSTOM_URN, PASSWORD, Directory, basic, person, serving, wait_a_tick
-from strict_1_1 import read_list
+from strict_1_1 import parse_error, read_list
 
 from snapshot.config import Query, Source, environment_config
 from snapshot.errors import PublishRefusedError, SourceError
@@ -119,21 +120,37 @@ async def test_vector_04_discovery_is_read_only(api, base, path, method):
         ("PUT", "Users/E00001", 405),
         ("PATCH", "Users/E00001", 405),
         ("DELETE", "Users/E00001", 405),
+        ("PUT", "Users/x", 405),
+        ("PATCH", "Users/x", 405),
+        ("DELETE", "Users/x", 405),
         ("POST", "Groups", 405),
+        ("PUT", "Groups/x", 405),
+        ("PATCH", "Groups/x", 405),
+        ("DELETE", "Groups/x", 405),
         ("POST", "Bulk", 501),
         ("GET", "Me", 501),
     ],
 )
 @BASES
 async def test_vector_05_writes_are_refused(api, base, method, path, status):
-    """A write gets a SCIM error that says what is allowed, and changes nothing."""
+    """A write gets a SCIM error that says what is allowed, whatever is sent, and changes nothing."""
     before = await api.get(f"{base}/Users")
+    answer = await api.send(method, f"{base}/{path}", data=b"<not json", headers={"Content-Type": "text/xml"})
+    assert answer.status == status
     answer = await api.send(method, f"{base}/{path}", json={"active": False})
     assert answer.status == status
-    assert answer.json["detail"]
+    if base == "v1":
+        assert (status, answer.json["detail"]) == parse_error(answer.body)
+    else:
+        assert (status, answer.json["detail"]) == _error_2_0(answer)
     if status == 405:
         assert answer.headers["Allow"] == "GET, HEAD"
     assert before.body == (await api.get(f"{base}/Users")).body
+
+
+def _error_2_0(answer) -> tuple[int, str]:
+    error = Error.model_validate_json(answer.body)
+    return error.status, error.detail
 
 
 async def test_vector_06_empty_groups(api):

@@ -125,12 +125,25 @@ class WholeDirectory:
         self._publish(SECOND, [EVERYTHING, MINIMUM, ODD])
 
     def _publish(self, instant: str, people: list[dict[str, Any]]) -> None:
-        columns = list(dict(_leaves(EVERYTHING)))
-        rows = [[values.get(column) for column in columns] for values in (dict(_leaves(person)) for person in people)]
-        self._folder.fill(rows, ", ".join(columns))
         nanoseconds = int(datetime.fromisoformat(instant).timestamp()) * 10**9
         with mock.patch.object(time, "time_ns", return_value=nanoseconds):
-            run_refresh(self.config)
+            self.publish_rows([row_of(person) for person in people])
+
+    def publish_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Publish these rows; a column that a row lacks is NULL."""
+        columns = columns_of(EVERYTHING)
+        self._folder.fill([tuple(map(row.get, columns)) for row in rows], ", ".join(columns))
+        run_refresh(self.config)
+
+
+def row_of(person: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of the table that a person is made of, by column."""
+    return dict(_leaves(person))
+
+
+def columns_of(person: dict[str, Any]) -> list[str]:
+    """Return the columns that a person fills."""
+    return list(row_of(person))
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
