@@ -28,7 +28,7 @@ from server.errors import (
     UriTooLongError,
 )
 from server.keys import FACTS, REQUEST_LOG, ROUTER, RequestFacts
-from server.routes import Area, Route
+from server.routes import SEARCH, Area, Route
 from snapshot.errors import FilterError, SortError, StoreError
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def shown_path(route: Route) -> str:
         return f"{route.base}/(not UTF-8)"
     if route.area is Area.SCIM:
         known = route.parts[:1]
-        text = "/".join((route.base, *known, *("{id}" for _ in route.parts[1:])))
+        text = "/".join((route.base, *known, *(part if part == SEARCH else "{id}" for part in route.parts[1:])))
     else:
         text = "/" + "/".join(route.parts)
     if not text.isascii():

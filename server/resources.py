@@ -13,6 +13,7 @@ from server.metadata import headers_of
 from server.partial import cut_down
 from server.preconditions import is_unchanged
 from server.query import parse_query, read_projection, search_request
+from server.routes import SEARCH
 from server.search_body import search_body
 from snapshot.scim import ScimVersion
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 READ_METHODS = ("GET", "HEAD")
-SEARCH = ".search"
 # First segments of a query over all resource types: the base path itself, and the search below it.
 ROOT_NAMES = frozenset({"", SEARCH})
 _SEARCH_METHODS = ("POST",)

@@ -44,6 +44,8 @@ class Route(msgspec.Struct, frozen=True, gc=False):
         return self.parts[0] if self.parts else ""
 
 
+# The last segment of a query whose parameters come in a body (RFC 7644 section 3.4.3).
+SEARCH = ".search"
 _STATUS = ("-", "status")
 _BAD = Route(area=Area.OPEN, base="", version=ScimVersion.V2_0, parts=None)
 

@@ -396,6 +396,30 @@ def test_guarantees_name_tests_that_exist():
     assert [] == sorted(names - written)
 
 
+def held_by(heading: str) -> list[str]:
+    """Return the last cell of each row of the tables below a heading of docs/scim-support.md."""
+    rows = re.findall(r"^\|.*\|$", sections_of(text_of("docs/scim-support.md"))[heading], re.MULTILINE)
+    return [row.strip("|").split(" | ")[-1].strip() for row in rows if " held by |" not in row and "|---" not in row]
+
+
+HELD = ("Endpoints", "Every answer", "Lists", "Sorting", "Parts of resources", "Cursors", "All resource types")
+
+
+@pytest.mark.parametrize("heading", HELD)
+def test_every_row_of_scim_support_is_held_by_a_test(heading: str):
+    """Each row says which tests hold it, and they are there."""
+    cells = held_by(heading)
+    assert cells
+    written = {
+        name
+        for path in (TREE / "tests").glob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", text_of(path), re.MULTILINE)
+    }
+    for cell in cells:
+        assert re.fullmatch(r"`test_\w+`(, `test_\w+`)*", cell), cell
+        assert set() == set(re.findall(r"`(test_\w+)`", cell)) - written
+
+
 def test_every_dependency_is_explained():
     """Each runtime dependency and its floor has its row in docs/development.md."""
     text = text_of("docs/development.md")

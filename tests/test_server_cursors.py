@@ -209,7 +209,7 @@ def test_any_text_is_read_or_refused(text):
         read_cursor(text, b"query")
 
 
-@pytest.mark.parametrize("filtered", ["", f"&filter={FAMILY}", "&filter=active%20eq%20true"])
+@pytest.mark.parametrize("filtered", ["", f"&filter={FAMILY}", "&filter=active%20eq%20true", "&sortBy=userName"])
 async def test_a_list_stays_on_its_generation_over_swaps(directory, filtered):
     """Whatever is published between the pages, they are those of the generation of the first one."""
     async with serving(directory) as api:
@@ -226,7 +226,7 @@ async def test_a_list_stays_on_its_generation_over_swaps(directory, filtered):
         assert 9 == (await api.get("v2/Users?cursor=")).json["totalResults"]
 
 
-@pytest.mark.parametrize("filtered", ["", f"&filter={FAMILY}"])
+@pytest.mark.parametrize("filtered", ["", f"&filter={FAMILY}", "&sortBy=emails&sortOrder=descending"])
 async def test_a_cursor_outlives_the_server(directory, filtered):
     """Another server on the same folder goes on where the one before stopped, also in an older generation."""
     async with serving(directory) as api:

@@ -90,6 +90,24 @@ def test_an_incremental_run_covers_groups_too(world):
     assert world.page(CHANGED, 11) == 1
 
 
+def test_a_page_that_names_its_generation(world):
+    """Any pin gives its snapshot to who names it; only the client's own run is used by that."""
+    world.page(USERS, 1)
+    first = world.newest
+    world.publish()
+    other = Client("other", OKTA.peer, OKTA.version)
+    world.now += 600
+    assert world.pins.resume(other, USERS, 1) is first
+    world.now += 200
+    assert world.pins.resume(OKTA, FOUND, 1) is first
+    assert world.pins.resume(OKTA, USERS, 1) is first
+    assert world.pins.resume(OKTA, USERS, 2) is None
+    world.now += 800
+    assert world.pins.resume(other, USERS, 1) is first
+    world.now += 101
+    assert world.pins.resume(other, USERS, 1) is None
+
+
 def test_clients_do_not_share_runs(world):
     """Another principal, another address or another version is another run."""
     world.page(USERS, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from urllib.parse import urlencode
 
 import pytest
@@ -119,6 +120,15 @@ async def test_methods_and_versions(api, path):
         assert (405, "POST") == (answer.status, answer.headers["Allow"])
     assert 501 == (await search(api, {}, f"v1/{path}")).status
     assert "query string" in (await search(api, {}, f"v1/{path}")).json["detail"]
+
+
+async def test_the_log_tells_searches_from_ids(api, caplog):
+    """The line of a search names it, and nothing of its body."""
+    caplog.set_level(logging.INFO, logger="server.request")
+    await search(api, {"filter": 'userName eq "secret"'})
+    (facts,) = [record.facts for record in caplog.records if record.getMessage() == "request"]
+    assert ("POST", "/scim/v2/Users/.search") == (facts["method"], facts["path"])
+    assert "secret" not in str(facts)
 
 
 async def test_a_search_needs_credentials(api):

@@ -1,0 +1,380 @@
+"""Filters and sorts of the index against a naive evaluator over the decoded users, in both versions.
+
+SCIM_FILTERS sets how many filters; `make filters FILTERS=500000` is the long run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections import Counter
+
+import naive_filter
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from naive_filter import CORE, CORE_URNS, CUSTOM, ENTERPRISE, ENTERPRISE_URNS, NULL, SCHEMAS, Path, Refused, Value
+from people_folder import PeopleFolder, users_of
+
+from snapshot.errors import FilterError, SortError
+from snapshot.filter import Sort, known_urns, parse_filter, resolve_path
+from snapshot.scim import USER, ScimVersion
+
+FILTERS = int(os.environ.get("SCIM_FILTERS", "20000"))
+A_BATCH = 20
+PEOPLE = 70
+OPERATORS = ("eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le", "pr")
+
+TEXTS = (
+    "İstanbul", "ISTANBUL", "\u0131stanbul", "istanbul", "straße", "STRASSE", "ﬁx", "FIX", "Ωμέγα", "ΩΜΈΓΑΣ", "é", "e\u0301", "😀", "a😀b",
+    "A😀", "\ud7ff", "\ue000", "\U0010ffff", "a\U0010ffff", "100%", "_", "a_b", "a%b", "O'Brien", 'q"u', "back\\slash", "tab\tx", "a\x00b",
+    "a\x00", "null", "true", "False", "5", "1.50", "-7", "2024-01-01", "x", "X", "xx", "Smith", "smithson", "Łukasz", "ǅ", "ŉ", "a b", "“curly”",
+)  # fmt: skip
+PLACES = ("ORD", "ord", "Łódź", "straße", "STRASSE", "x")
+NUMBERS = ("0", "5", "-7", "7", "12", "9007199254740993", "9223372036854775807", "-9223372036854775808")
+DECIMALS = ("0", "1.5", "1.50", "-2", "0.1", "12345678901234567890.123456789", "-0.30", "9007199254740993", "1e-7")
+DATES = (
+    "0001-01-01", "9999-12-31 23:59:59.999999", "2024-01-02", "2024-01-02 10:00:00", "2024-01-02 10:00:00.5", "2024-01-02 10:00:00.123456",
+    "2024-01-02T10:00:00+02:00", "1969-12-31 23:59:59.999999", "2024-01-02T08:00:00.000001Z",
+)  # fmt: skip
+BLOBS = (b"\x00", b"abc", b"ABC", b"\xff\xfe")
+COLUMNS = (
+    "id", "ext", "login", "given", "family", "nick", "url", "mail", "home", "other", "kind", "shown", "photo", "cert", "city", "street", "state",
+    "number", "dept", "boss", "bossname", "badge", "blob", "remote", "grade", "rate", "hired", "born",
+)  # fmt: skip
+
+
+def _rows(dice: random.Random) -> list[tuple]:
+    """Return people of awkward values, about a third of them missing; some have hardly any."""
+
+    def some(values, missing=0.35):
+        return None if dice.random() < missing else dice.choice(values)
+
+    rows = []
+    for number in range(PEOPLE):
+        texts = [some(TEXTS) for _ in range(15)]
+        missing = 1 if number % 10 == 0 else 0.35
+        rows.append((
+            f"{dice.choice('aAé😀')}{number}", some(TEXTS), f"{dice.choice(TEXTS)}{number % 7}.{number}", *texts[:4],
+            *(some([f"{text}@x.com" for text in TEXTS[:12]], missing) for _ in range(3)), texts[4], texts[5], texts[6], some(BLOBS, missing),
+            some(PLACES, missing), some(PLACES, missing), dice.choice((0, 1)),
+            *(some(TEXTS, missing) for _ in range(5)), some(BLOBS, missing), some((0, 1), missing), some([int(item) for item in NUMBERS], missing),
+            some(DECIMALS, missing), some(DATES, missing), dice.choice(DATES[2:6]),
+        ))  # fmt: skip
+    return rows
+
+
+MAPPING = {
+    "id": "id",
+    "externalId": "ext",
+    "userName": "login",
+    "name": {"givenName": "given", "familyName": "family"},
+    "nickName": {"column": "nick", "trim": False},
+    "profileUrl": "url",
+    "emails": [
+        {"value": "mail", "type": "work"},
+        {"value": "home", "type": "home", "primary": True},
+        {"value": "other", "type": {"column": "kind"}, "display": "shown"},
+    ],
+    "photos": "photo",
+    "x509Certificates": "cert",
+    "addresses": [{"locality": "city", "streetAddress": "street"}, {"locality": "given", "type": "home"}],
+    "active": "state",
+    "meta": {"created": "born"},
+    "enterprise": {
+        "employeeNumber": "number",
+        "department": "dept",
+        "manager": {"managerId": "boss", "displayName": "bossname"},
+    },
+    CUSTOM: {
+        "badge": "badge",
+        "key": {"column": "blob", "type": "binary"},
+        "remote": {"column": "remote", "type": "boolean"},
+        "grade": {"column": "grade", "type": "integer"},
+        "rate": {"column": "rate", "type": "decimal"},
+        "hired": {"column": "hired", "type": "dateTime"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """One generation, and its users as either version shows them."""
+    folder = PeopleFolder(tmp_path_factory.mktemp("differential"))
+    folder.settings["mapping"] = MAPPING
+    folder.fill(_rows(random.Random(4)), ", ".join(COLUMNS))
+    manifest = folder.refresh()
+    assert 0 == manifest.rejects
+    snapshot = folder.snapshot()
+    return snapshot, [users_of(snapshot, version) for version in ScimVersion]
+
+
+# The filters
+
+PATHS = [
+    Path(name, sub, schema)
+    for schema, attributes in SCHEMAS.items()
+    for name, kind in attributes.items()
+    for sub in ("", *(kind.subs or ()))
+]
+COMPLEX = [path for path in PATHS if not path.sub and SCHEMAS[path.schema][path.name].subs]
+NO_ATTRIBUTES = [
+    Path("emali"), Path("name", "first"), Path("userName", "value"), Path("emails", "$ref"), Path("meta", "version"), Path("meta"),
+    Path("meta", "location"), Path("department"), Path("members"), Path("value"), Path("bagde", "", CUSTOM), Path("userName", "", CUSTOM),
+    Path("manager", "$ref", ENTERPRISE), Path("userName", "", ENTERPRISE), Path("grade", "value", CUSTOM), Path("groups", "$ref"),
+]  # fmt: skip
+
+
+def _texts_like(texts) -> list[Value]:
+    """Return texts that meet some of these: the same, in other cases, and parts."""
+    return [
+        Value("text", part)
+        for text in texts
+        for part in {
+            text,
+            text.upper(),
+            text.swapcase(),
+            text.casefold(),
+            text[:1],
+            text[:2],
+            text[-1:],
+            text[-2:],
+            text[1:3],
+        }
+    ]
+
+
+DATE_VALUES = [
+    Value("text", text)
+    for text in (
+        "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.9999999Z", "2024-01-02",
+        "2024-01-02T10:00:00Z", "2024-01-02T10:00:00.5Z", "2024-01-02T10:00:00.500000Z", "2024-01-02T11:00:00.500+01:00",
+        "2024-01-02T10:00:00.1234567Z", "2024-01-02T10:00:00.123Z", "2024-01-02T08:00:00Z", "2024-01-02T08:00:00.0000011Z",
+        "1970-01-01T00:00:00Z", "2100-01-01", "2024-01-01T18:00:00-06:00", "2024-01-02T10:00:00.1230001Z", "2024-01-02T10:00", "2024-01-02T10:00:00",
+    )
+]  # fmt: skip
+NUMBER_VALUES = [
+    Value(kind, text)
+    for text in (
+        *NUMBERS, "1.5", "1.50", "-2.0", "1e0", "15e-1", "0.1", "5.0", "5.000000000000000000001", "4.5", "-7.5", "6.9", "-0", "-0.0", "0.30", "-0.3",
+        "9223372036854775808", "-9223372036854775809", "9223372036854775806.5", "-9223372036854775807.5", "1e999", "-1e999", "1e-999", "-1e-999",
+        "9007199254740992", "9007199254740992.5", "9007199254740993.0", "9.007199254740993e15", "12345678901234567890.123456789", "1" + "0" * 500,
+        "12345678901234567890", "1e-7", "0.0000001",
+    )
+    for kind in ("number", "number", "text")
+]  # fmt: skip
+BOOLEAN_VALUES = [Value("boolean", "true"), Value("boolean", "false"), Value("text", "TRUE"), Value("text", "false")]
+TEXT_VALUES = [
+    *_texts_like(TEXTS),
+    *_texts_like(PLACES),
+    *_texts_like(("a@x.com", "AAEC", "YWJj", "QUJD", "//4=", "AA==")),
+]
+MAIL_VALUES = _texts_like([f"{text}@x.com" for text in TEXTS[:12]])
+FITTING = {
+    "text": TEXT_VALUES + MAIL_VALUES,
+    "exact": TEXT_VALUES + _texts_like(("a0", "A7", "😀3", "User")),
+    "binary": TEXT_VALUES,
+    "boolean": BOOLEAN_VALUES,
+    "integer": NUMBER_VALUES,
+    "decimal": NUMBER_VALUES,
+    "date": DATE_VALUES,
+    "schemas": _texts_like((*CORE_URNS, *ENTERPRISE_URNS, CUSTOM, "urn:x:y")),
+    "complex": [NULL],
+}
+ANY_VALUE = st.one_of(
+    st.sampled_from([NULL, *BOOLEAN_VALUES, *NUMBER_VALUES, *DATE_VALUES, *TEXT_VALUES]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=4).map(lambda text: Value("text", text)),
+)
+
+
+def _values_of(path: Path, inner_of: Path | None = None) -> list[Value]:
+    holder = SCHEMAS[path.schema][path.name] if inner_of is None else None
+    if inner_of is not None:
+        kind = SCHEMAS[inner_of.schema][inner_of.name].subs[path.name]
+    elif holder.subs is None:
+        kind = holder.name
+    else:
+        kind = holder.subs.get(path.sub or "value", "complex")
+    return FITTING[kind]
+
+
+@st.composite
+def _terms(draw, outer: Path | None = None):
+    """Draw a term, most with a value that the attribute may have; within brackets of `outer` one on a sub-attribute."""
+    operator = draw(st.sampled_from(OPERATORS))
+    if outer is None:
+        path = draw(st.sampled_from(PATHS))
+    else:
+        path = Path(draw(st.sampled_from(sorted(SCHEMAS[outer.schema][outer.name].subs))))
+    if operator == "pr":
+        return ("term", path, operator, NULL)
+    how = draw(st.integers(0, 19))
+    if how == 19 and outer is None:
+        path = draw(st.sampled_from(NO_ATTRIBUTES))
+    if how >= 18:
+        return ("term", path, operator, draw(ANY_VALUE))
+    if how == 17:
+        return ("term", path, operator, NULL)
+    return ("term", path, operator, draw(st.sampled_from(_values_of(path, outer))))
+
+
+@st.composite
+def _trees(draw, depth: int = 3, outer: Path | None = None):
+    kinds = "t" if depth == 0 else "ttaon" if outer is not None else "tttaaonvvc"
+    match draw(st.sampled_from(kinds)):
+        case "a":
+            return ("and", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
+        case "o":
+            return ("or", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
+        case "n":
+            return ("not", draw(_trees(depth - 1, outer)))
+        case "v":
+            path = draw(st.sampled_from(COMPLEX))
+            return ("values", path, draw(_trees(min(depth, 2), path)))
+        case "c":
+            path = draw(st.sampled_from(COMPLEX))
+            _, sub, operator, value = draw(_terms(path))
+            return ("chosen", path, draw(_trees(1, path)), sub.name, operator, value)
+    return draw(_terms(outer))
+
+
+class Writer:
+    """Writes a tree as text, in one of the many ways in which clients write."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(seed)
+        self._is_within = False
+
+    def write(self, tree: tuple, *, above: str = "") -> str:
+        dice = self._dice
+        match tree:
+            case ("and" | "or" as word, left, right):
+                text = f"{self.write(left, above=word)}{self._blank()}{self._cased(word)}{self._blank()}{self.write(right, above=word)}"
+                needs = (word == "or" and above == "and") or dice.random() < 0.1
+                return f"({text})" if needs else text
+            case ("not", inner):
+                return f"{self._cased('not')}{dice.choice(('', ' '))}({self.write(inner)})"
+            case ("values", path, inner):
+                return f"{self._path(path)}{dice.choice(('', '', ' '))}[{self._within(inner)}]"
+            case ("chosen", path, inner, sub, operator, value):
+                return f"{self._path(path)}[{self._within(inner)}].{self._rest(self._cased(sub), operator, value)}"
+        _, path, operator, value = tree
+        name = self._cased(path.name) if self._is_within else self._path(path)
+        text = self._rest(name, operator, value)
+        return f"({text})" if dice.random() < 0.05 else text
+
+    def _within(self, inner: tuple) -> str:
+        """Write what stands in brackets: no URN stands before a name there."""
+        self._is_within = True
+        text = self.write(inner)
+        self._is_within = False
+        return text
+
+    def _rest(self, name: str, operator: str, value: Value) -> str:
+        text = f"{name}{self._blank()}{self._cased(operator)}"
+        return text if operator == "pr" else f"{text}{self._blank()}{self._value(value)}"
+
+    def _path(self, path: Path) -> str:
+        dice = self._dice
+        name = f"{path.name}.{path.sub}" if path.sub else path.name
+        if path == Path("emails") and dice.random() < 0.3:
+            name = "email"
+        if path[:2] == ("manager", "value") and dice.random() < 0.5:
+            name = "manager.managerId"
+        urns = {CORE: ("", "", "", *CORE_URNS), ENTERPRISE: ENTERPRISE_URNS, CUSTOM: (CUSTOM,)}[path.schema]
+        urn = dice.choice(urns)
+        return self._cased(f"{urn}{dice.choice(':.')}{name}" if urn else name)
+
+    def _value(self, value: Value) -> str:
+        dice = self._dice
+        if value.kind != "text":
+            return value.text if value.kind == "number" else self._cased(value.text or "null")
+        if value in DATE_VALUES and dice.random() < 0.5:
+            return dice.choice((value.text, f"'{value.text}'"))
+        text = json.dumps(value.text, ensure_ascii=dice.random() < 0.3)
+        is_plain = not set('"“”„‟″') & set(value.text)
+        return f"“{text[1:-1]}”" if is_plain and dice.random() < 0.1 else text
+
+    def _cased(self, text: str) -> str:
+        return self._dice.choice((text, text, text, text.lower(), text.upper(), text.swapcase()))
+
+    def _blank(self) -> str:
+        return " " if self._dice.random() < 0.9 else "  "
+
+
+def _naively(users, tree):
+    try:
+        return naive_filter.find(tree, users)
+    except Refused:
+        return None
+
+
+def _from_index(snapshot, text, sort=None):
+    try:
+        return list(snapshot.select(USER, parse_filter(text, [CUSTOM]), sort))
+    except FilterError:
+        return None
+
+
+@pytest.mark.timeout(max(300, FILTERS // 100))
+def test_the_index_finds_whom_the_filter_means(people, record_property):
+    """Any filter finds in the index exactly whom it means in the bodies of both versions, and is refused by both or none."""
+    snapshot, versions = people
+    figures = Counter()
+    began = time.monotonic()
+
+    @settings(
+        max_examples=-(-FILTERS // A_BATCH),
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],  # the message has the one filter that is wrong, and nothing of the others
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(st.lists(st.tuples(_trees(), st.integers(0, 1 << 32)), min_size=A_BATCH, max_size=A_BATCH))
+    def compare(batch):
+        for tree, seed in batch:
+            text = Writer(seed).write(tree)
+            found = _from_index(snapshot, text)
+            meant = [_naively(users, tree) for users in versions]
+            assert [found] * len(versions) == meant, text
+            figures["filters"] += 1
+            figures[
+                "refused"
+                if found is None
+                else "for nobody"
+                if not found
+                else "for some"
+                if len(found) < PEOPLE
+                else "for all"
+            ] += 1
+
+    try:
+        compare()
+    finally:
+        told = ", ".join(f"{count} {name}" for name, count in figures.items())
+        record_property("figures", f"{told}; {time.monotonic() - began:.0f} s")
+    assert figures["filters"] >= FILTERS
+
+
+@pytest.mark.parametrize("path", [*PATHS, *NO_ATTRIBUTES], ids=lambda path: ".".join(part for part in path[:2] if part))
+def test_the_index_sorts_as_the_bodies_say(people, path):
+    """Sorted by any attribute, in both directions, the order is that of the values in the bodies of both versions."""
+    snapshot, versions = people
+    urn = {CORE: "", ENTERPRISE: f"{ENTERPRISE_URNS[1]}:", CUSTOM: f"{CUSTOM}:"}[path.schema]
+    written = f"{urn}{path.name}.{path.sub}".rstrip(".")
+    for descending in (False, True):
+        sort = Sort(resolve_path(written, known_urns([CUSTOM])), descending)
+        for users in versions:
+            try:
+                expected = naive_filter.order(path, users, descending=descending)
+            except Refused:
+                with pytest.raises(SortError):
+                    snapshot.select(USER, None, sort)
+                continue
+            assert expected == list(snapshot.select(USER, None, sort))
+            some = set(_from_index(snapshot, 'emails co "x" or title pr'))
+            assert [place for place in expected if place in some] == _from_index(
+                snapshot, 'emails co "x" or title pr', sort
+            )
