@@ -22,6 +22,8 @@ from snapshot.scim import USER, ScimVersion
 if TYPE_CHECKING:
     from snapshot.config import Config
 
+# What SQLite can hold.
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.one_of(
     st.none(),
     st.text(max_size=20),
@@ -45,15 +47,13 @@ TEXTS = st.one_of(
             "{}",
         ]
     ),
-    st.integers(),
+    INTEGERS,
     st.floats(),
     st.binary(max_size=6),
 )
 # A profileUrl or a picture is a URI in the source already: nothing is made of what is none.
 URIS = st.one_of(st.none(), st.text(max_size=10).map(lambda text: f"https://x.example/{text}".strip()))
-NUMBERS = st.one_of(
-    st.integers(), st.floats(), st.decimals().map(str), st.none(), st.sampled_from(["1e400", "-0", "007"])
-)
+NUMBERS = st.one_of(INTEGERS, st.floats(), st.decimals().map(str), st.none(), st.sampled_from(["1e400", "-0", "007"]))
 COLUMNS = columns_of(EVERYTHING)
 GOOD = row_of(EVERYTHING)
 KINDS = {
@@ -77,17 +77,24 @@ CELLS = st.sampled_from(COLUMNS).flatmap(lambda name: st.tuples(st.just(name), K
 PEOPLE = st.lists(st.lists(CELLS, max_size=12).map(dict), min_size=1, max_size=4)
 
 
+class Judges:
+    """The model of scim2-models, and what is said of users in both versions. No dataclass: those are shown whole."""
+
+    def __init__(self, config: Config) -> None:
+        new, old = (_documents(config, version) for version in (ScimVersion.V2_0, ScimVersion.V1_1))
+        self.kind = next(item for item in new["types"] if item["name"] == USER)
+        self.schemas = new["schemas"]
+        self.old_schema = next(item for item in old["schemas"] if item["name"] == USER)
+        read = {item["id"]: Schema.model_validate(item) for item in self.schemas}
+        extensions = [Extension.from_schema(read[item["schema"]]) for item in self.kind["schemaExtensions"]]
+        model: Any = Resource.from_schema(read[self.kind["schema"]])
+        self.model = model[extensions[0] | extensions[1]]
+
+
 @pytest.fixture(scope="module")
-def judges(tmp_path_factory) -> tuple[Any, Any, Any]:
-    """The model of scim2-models and what is needed to make a Description of each version."""
-    config = WholeDirectory(tmp_path_factory.mktemp("judges")).config
-    new, old = (_documents(config, version) for version in (ScimVersion.V2_0, ScimVersion.V1_1))
-    kind = next(item for item in new["types"] if item["name"] == USER)
-    schemas = {item["id"]: Schema.model_validate(item) for item in new["schemas"]}
-    extensions = [Extension.from_schema(schemas[item["schema"]]) for item in kind["schemaExtensions"]]
-    model: Any = Resource.from_schema(schemas[kind["schema"]])
-    schema = next(item for item in old["schemas"] if item["name"] == USER)
-    return model[extensions[0] | extensions[1]], (kind, new["schemas"]), schema
+def judges(tmp_path_factory) -> Judges:
+    """The judges, once."""
+    return Judges(WholeDirectory(tmp_path_factory.mktemp("judges")).config)
 
 
 def _documents(config: Config, version: ScimVersion) -> dict[str, Any]:
@@ -102,7 +109,6 @@ def _documents(config: Config, version: ScimVersion) -> dict[str, Any]:
 @settings(max_examples=40, deadline=None)
 def test_whatever_is_published_passes_the_judges(judges, people):
     """The strict 1.1 parser, scim2-models and our own schemas have nothing to say against any user."""
-    model, described, old_schema = judges
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         directory = WholeDirectory(Path(folder))
         rows = [{**GOOD, "id": str(place), "userName": str(place), **cells} for place, cells in enumerate(people)]
@@ -113,10 +119,10 @@ def test_whatever_is_published_passes_the_judges(judges, people):
             for version in ScimVersion
         }
     assert [user["id"] for user in bodies[ScimVersion.V1_1]] == [user["id"] for user in bodies[ScimVersion.V2_0]]
-    new, old = Description.of_2_0(*described), Description.of_1_1(old_schema)
+    new, old = Description.of_2_0(judges.kind, judges.schemas), Description.of_1_1(judges.old_schema)
     for user in bodies[ScimVersion.V2_0]:
         assert [] == new.problems(user)
-        assert user["id"] == model.model_validate(user, scim_ctx=Context.RESOURCE_QUERY_RESPONSE).id
+        assert user["id"] == judges.model.model_validate(user, scim_ctx=Context.RESOURCE_QUERY_RESPONSE).id
     for user in bodies[ScimVersion.V1_1]:
         assert [] == old.problems(user)
         assert user["id"] == read_resource(USER, json.dumps(user).encode())["id"]
