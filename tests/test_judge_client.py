@@ -46,7 +46,7 @@ def test_a_client_lists_everything_by_pages(client, judged):
         resources: list[Any] = []
         while True:
             request = SearchRequest(start_index=len(resources) + 1, count=37)
-            page = client.query(client.get_resource_model(kind), query_parameters=request)
+            page = client.query(kind, query_parameters=request)
             resources += page.resources or []
             if len(resources) >= page.total_results:
                 break
@@ -59,7 +59,7 @@ def test_a_client_gets_everything_by_id(client, judged):
     """A resource by its id, in its extensions too, is what was published; so are ids that have to be encoded."""
     for kind in endpoints(judged):
         for resource_id, expected in published(judged, kind).items():
-            found = client.query(client.get_resource_model(kind), resource_id)
+            found = client.query(kind, resource_id)
             assert expected == with_instants(found.model_dump())
 
 
