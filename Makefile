@@ -4,6 +4,7 @@
 # make kills   kills publishers while a server answers    KILLS=3000 make kills
 # make consistency   imports against refreshes, for long   EXAMPLES=20000 make consistency
 # make filters   filters of the index against a naive evaluator   FILTERS=500000 make filters
+# make golden   writes the golden bodies anew, for review by eye
 # make bench   ratios against the bare parts             PEOPLE=1000000 make bench
 # make clean   removes everything that these made
 #
@@ -26,7 +27,7 @@ DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
 # An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
 USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
 
-.PHONY: help demo test lint kills consistency filters bench clean constraints environment
+.PHONY: help demo test lint kills consistency filters golden bench clean constraints environment
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -47,6 +48,9 @@ kills: $(VENV)/.dev
 
 consistency: $(VENV)/.dev
 	@SCIM_CONSISTENCY_EXAMPLES='$(EXAMPLES)' $(PY) -m pytest tests/test_import_consistency.py
+
+golden: $(VENV)/.dev
+	@PYTHONPATH=. $(PY) tests/golden_bodies.py
 
 filters: $(VENV)/.dev
 	@SCIM_FILTERS='$(FILTERS)' $(PY) -m pytest tests/test_filter_differential.py

@@ -16,7 +16,7 @@ from server.described import served_extension_attributes, served_user_attributes
 from server.envelope import document_list
 from server.preconditions import entity_tag
 from snapshot.resource_types import resource_types
-from snapshot.schema import COMPLEX, GROUP_ATTRIBUTES, Attribute
+from snapshot.schema import COMPLEX, GROUP_ATTRIBUTES, REFERENCE, STRING, Attribute
 from snapshot.scim import (
     CORE_1_1,
     ENTERPRISE_1_1,
@@ -222,7 +222,7 @@ def _old_attributes(attributes: Iterable[Attribute], urn: str) -> Iterable[dict[
     for item in attributes:
         document: dict[str, Any] = {
             "name": item.name,
-            "type": item.type,
+            "type": _old_type(item),
             "multiValued": item.multi_valued,
             "description": item.description,
             "schema": urn,
@@ -231,12 +231,14 @@ def _old_attributes(attributes: Iterable[Attribute], urn: str) -> Iterable[dict[
             "caseExact": item.case_exact,
         }
         if item.multi_valued:
-            document["multiValuedAttributeChildName"] = item.name.removesuffix("s")
+            document["multiValuedAttributeChildName"] = item.name.removesuffix(
+                "es" if item.name == "addresses" else "s"
+            )
         if item.type == COMPLEX:
             document["subAttributes"] = [
                 {
                     "name": "managerId" if (item.name, sub.name) == ("manager", "value") else sub.name,
-                    "type": sub.type,
+                    "type": _old_type(sub),
                     "description": sub.description,
                     "readOnly": True,
                     "required": sub.required,
@@ -245,3 +247,8 @@ def _old_attributes(attributes: Iterable[Attribute], urn: str) -> Iterable[dict[
                 for sub in item.sub_attributes
             ]
         yield document
+
+
+def _old_type(item: Attribute) -> str:
+    """Return the type in 1.1, which has no references."""
+    return STRING if item.type == REFERENCE else item.type

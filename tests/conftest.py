@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from judged_directory import judged_demo, judged_whole
 from people_folder import PeopleFolder
 
 
@@ -10,6 +11,26 @@ from people_folder import PeopleFolder
 def folder(tmp_path):
     """A folder for a people table, its configuration and its generations."""
     return PeopleFolder(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def demo_server(tmp_path_factory):
+    """The demo's directory behind a running server; nobody may change it."""
+    with judged_demo(tmp_path_factory.mktemp("demo")) as judged:
+        yield judged
+
+
+@pytest.fixture(scope="session")
+def whole_server(tmp_path_factory):
+    """The directory in which every attribute is filled, behind a running server; nobody may change it."""
+    with judged_whole(tmp_path_factory.mktemp("whole")) as judged:
+        yield judged
+
+
+@pytest.fixture(params=["demo_server", "whole_server"])
+def judged(request):
+    """Each of the two in turn."""
+    return request.getfixturevalue(request.param)
 
 
 def pytest_terminal_summary(terminalreporter):

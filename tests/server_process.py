@@ -105,11 +105,11 @@ class Answer:
 class Client:
     """One client on one connection that is kept alive; `connections` counts how often it had to be made."""
 
-    def __init__(self, port: int, *, peer: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, *, peer: str = "127.0.0.1", password: str = PASSWORD) -> None:
         self._connection = http.client.HTTPConnection(
             "127.0.0.1", port, timeout=_ANSWER_SECONDS, source_address=(peer, 0)
         )
-        self._basic = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        self._basic = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
         self.connections = 0
 
     def get(self, target: str) -> Answer:

@@ -23,7 +23,7 @@ from snapshot.scim import ScimVersion
 from snapshot.store import FORMAT_VERSION, ChangeFacts, generation_directory
 
 GOLDEN = Path(__file__).parent / "golden"
-FOLDERS = sorted(GOLDEN.iterdir(), key=lambda path: int(path.name.removeprefix("format-")))
+FOLDERS = sorted(GOLDEN.glob("format-*"), key=lambda path: int(path.name.removeprefix("format-")))
 COLUMNS = "id, login, given, family, mail, state, dept, boss, fte"
 ROWS = [
     ("E1", "øyvind@example.com", "Øyvind", "Köhler", "oyvind@example.com", 1, "Research", None, "0.80"),

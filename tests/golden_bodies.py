@@ -1,0 +1,78 @@
+"""The golden bodies: what is served, frozen for review by eye. Run as a program it writes them anew (`make golden`).
+
+One line in BODIES is one body for each version, in `golden/bodies/VERSION-NAME.json`. They come from the directory in
+which every attribute is filled, whose times and names are fixed. Not E4, who has no row any more: the lastModified of
+changes lies ahead of the clock by an amount that depends on the size of the files.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from judged_directory import NEW, OLD, judged_whole
+from server_process import PASSWORD, Client
+
+if TYPE_CHECKING:
+    from judged_directory import Judged
+
+FOLDER = Path(__file__).parent / "golden" / "bodies"
+BASES = {"1.1": OLD, "2.0": NEW}
+
+
+class Request(NamedTuple):
+    """What is asked for, below the base path."""
+
+    target: str
+    status: int = 200
+    password: str = PASSWORD
+
+
+BODIES = {
+    "user-everything": Request("/Users/E1"),
+    "user-minimum": Request("/Users/E2"),
+    "user-odd": Request("/Users/E3%2F%C3%BC%20%2B%25"),
+    "users-page": Request("/Users?startIndex=1&count=2"),
+    "users-none": Request("/Users?filter=userName%20eq%20%22nobody%22"),
+    "groups-none": Request("/Groups?count=0"),
+    "service-provider-config": Request("/ServiceProviderConfig"),
+    "resource-types": Request("/ResourceTypes"),
+    "schemas": Request("/Schemas"),
+    "error-400-filter": Request("/Users?filter=SOMETHINGWITHOUTOPERATOR", 400),
+    "error-401": Request("/Users", 401, password="wrong"),
+    "error-404": Request("/Users/nope", 404),
+}
+
+
+def file_names() -> dict[str, tuple[str, Request]]:
+    """Return base path and request of each file."""
+    return {
+        f"{version}-{name}.json": (base, request) for version, base in BASES.items() for name, request in BODIES.items()
+    }
+
+
+def body_text(judged: Judged, base: str, request: Request) -> str:
+    """Return the body that is served, with its keys in the order of the wire, a line each."""
+    client = Client(judged.port, password=request.password)
+    try:
+        answer = client.get(f"{base}{request.target}")
+    finally:
+        client.close()
+    assert request.status == answer.status, answer.body
+    return json.dumps(answer.json, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_all() -> None:
+    """Write every golden body anew, and remove those that no line asks for."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for path in FOLDER.glob("*.json"):
+        path.unlink()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, judged_whole(Path(folder)) as judged:
+        for name, (base, request) in file_names().items():
+            (FOLDER / name).write_text(body_text(judged, base, request), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    write_all()
