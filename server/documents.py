@@ -7,38 +7,37 @@ push; strict 2.0 clients refuse it, so a base path can leave it out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from server.described import served_extension_attributes, served_user_attributes
+from server.described import DescribedSchema, core_schema, extensions
 from server.envelope import document_list
 from server.preconditions import entity_tag
 from snapshot.resource_types import resource_types
-from snapshot.schema import COMPLEX, GROUP_ATTRIBUTES, REFERENCE, STRING, Attribute
+from snapshot.schema import COMPLEX, REFERENCE, STRING, Attribute
 from snapshot.scim import (
     CORE_1_1,
     ENTERPRISE_1_1,
     ENTERPRISE_2_0,
-    GROUP_2_0,
     LIST_RESPONSE_2_0,
     OKTA_PROVIDER_CONFIG,
     RESOURCE_TYPE_2_0,
     SCHEMA_2_0,
     SERVICE_PROVIDER_CONFIG_2_0,
-    USER,
-    USER_2_0,
     ScimVersion,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from snapshot.config import BasePath, Config
 
 # Import only: with anything else, or without the extension, Okta would push changes.
 OKTA_CAPABILITIES = ("IMPORT_NEW_USERS", "IMPORT_PROFILE_UPDATES", "OPP_SCIM_INCREMENTAL_IMPORTS")
+# Makes Okta ask for ResourceTypes, and for the roles and entitlements that it finds there.
+OKTA_DISCOVERY = "IMPORT_USER_SCHEMA"
 # SCIM 1.1 defines neither ResourceTypes nor a ListResponse URN; Okta's 1.1 test suite looks for both.
 LIST_RESPONSE_1_1 = "urn:scim:schemas:core:1.0:ListResponse"
 _LIST_SCHEMAS: dict[ScimVersion, tuple[str, ...]] = {
@@ -103,7 +102,10 @@ def _service_provider_config(config: Config, base: BasePath, url: str) -> dict[s
     }
     if base.okta_extension:
         document["schemas"].append(OKTA_PROVIDER_CONFIG)
-        document[OKTA_PROVIDER_CONFIG] = {"userManagementCapabilities": list(OKTA_CAPABILITIES)}
+        capabilities = list(OKTA_CAPABILITIES)
+        if config.entitlements and not old:
+            capabilities.append(OKTA_DISCOVERY)
+        document[OKTA_PROVIDER_CONFIG] = {"userManagementCapabilities": capabilities}
     if not old:
         # RFC 9865 section 4. No cursorTimeout: a cursor lives as long as its generation is kept, not for a time.
         document["pagination"] = {
@@ -129,7 +131,6 @@ def _authentication_schemes(config: Config) -> list[dict[str, Any]]:
 
 
 def _resource_types(config: Config, version: ScimVersion, url: str) -> list[dict[str, Any]]:
-    urns = config.mapping.extension_urns
     old = version is ScimVersion.V1_1
     documents = []
     for item in resource_types(config):
@@ -144,32 +145,32 @@ def _resource_types(config: Config, version: ScimVersion, url: str) -> list[dict
         }
         if not old:
             document = {"schemas": [RESOURCE_TYPE_2_0], **document}
-            if item.name == USER and urns:
-                document["schemaExtensions"] = [{"schema": urn, "required": False} for urn in urns]
+            if added := extensions(config, item.name, version):
+                document["schemaExtensions"] = [{"schema": one.urn, "required": False} for one in added]
             document["meta"] = {"resourceType": "ResourceType", "location": f"{url}/ResourceTypes/{item.name}"}
         documents.append(document)
     return documents
 
 
 def _schemas(config: Config, url: str) -> list[dict[str, Any]]:
-    mapping = config.mapping
-    found = [(USER_2_0, "User", "User Account", served_user_attributes(mapping))]
-    for urn in mapping.extension_urns:
-        enterprise = urn == ENTERPRISE_2_0
-        name = "EnterpriseUser" if enterprise else "CustomUser"
-        description = "Enterprise User" if enterprise else "Attributes of this directory's own"
-        found.append((urn, name, description, served_extension_attributes(mapping, urn)))
-    found.append((GROUP_2_0, "Group", "Group", GROUP_ATTRIBUTES))
+    version = ScimVersion.V2_0
+    found: dict[str, DescribedSchema] = {}
+    for item in resource_types(config):
+        for schema in (core_schema(config, item.name, version), *extensions(config, item.name, version)):
+            known = found.get(schema.urn)
+            # Several types may share one: what any of them has belongs to it.
+            more = [one for one in known.attributes if one not in schema.attributes] if known else []
+            found[schema.urn] = replace(schema, attributes=(*schema.attributes, *more))
     return [
         {
             "schemas": [SCHEMA_2_0],
-            "id": urn,
-            "name": name,
-            "description": description,
-            "attributes": [_attribute(item) for item in attributes],
-            "meta": {"resourceType": "Schema", "location": f"{url}/Schemas/{urn}"},
+            "id": schema.urn,
+            "name": schema.name,
+            "description": schema.description,
+            "attributes": [_attribute(item) for item in schema.attributes],
+            "meta": {"resourceType": "Schema", "location": f"{url}/Schemas/{schema.urn}"},
         }
-        for urn, name, description, attributes in found
+        for schema in found.values()
     ]
 
 
@@ -195,26 +196,26 @@ def _attribute(item: Attribute) -> dict[str, Any]:
 
 def _old_schemas(config: Config) -> list[dict[str, Any]]:
     """Return the 1.1 documents: one a resource, extension attributes inside under their own URN."""
-    mapping = config.mapping
-    user = [*_old_attributes(served_user_attributes(mapping), CORE_1_1)]
-    for urn in mapping.extension_urns:
-        old_urn = ENTERPRISE_1_1 if urn == ENTERPRISE_2_0 else urn
-        user.extend(_old_attributes(served_extension_attributes(mapping, urn), old_urn))
-    named: Sequence[tuple[str, str, list[dict[str, Any]]]] = (
-        ("User", "/Users", user),
-        ("Group", "/Groups", [*_old_attributes(GROUP_ATTRIBUTES, CORE_1_1)]),
-    )
-    return [
-        {
-            "id": f"{CORE_1_1}:{name}",
-            "name": name,
-            "description": name,
-            "schema": CORE_1_1,
-            "endpoint": endpoint,
-            "attributes": attributes,
-        }
-        for name, endpoint, attributes in named
-    ]
+    version = ScimVersion.V1_1
+    documents = []
+    for item in resource_types(config):
+        if version not in item.versions:
+            continue
+        attributes = [*_old_attributes(core_schema(config, item.name, version).attributes, CORE_1_1)]
+        for added in extensions(config, item.name, version):
+            urn = ENTERPRISE_1_1 if added.urn == ENTERPRISE_2_0 else added.urn
+            attributes.extend(_old_attributes(added.attributes, urn))
+        documents.append(
+            {
+                "id": f"{CORE_1_1}:{item.name}",
+                "name": item.name,
+                "description": item.name,
+                "schema": CORE_1_1,
+                "endpoint": item.endpoint,
+                "attributes": attributes,
+            }
+        )
+    return documents
 
 
 def _old_attributes(attributes: Iterable[Attribute], urn: str) -> Iterable[dict[str, Any]]:

@@ -21,17 +21,19 @@ _LATEST = (datetime.max - _EPOCH) // _MICROSECOND  # noqa: DTZ901
 
 
 def bounds_last_modified(tree: Filter) -> bool:
-    """Tell whether a filter is a comparison of meta.lastModified."""
-    return isinstance(tree, Comparison) and str(tree.path).casefold() == LAST_MODIFIED
+    """Tell whether a filter bounds meta.lastModified from one side."""
+    if not (isinstance(tree, Comparison) and tree.op in {"gt", "ge", "lt", "le"}):
+        return False
+    return str(tree.path).casefold() == LAST_MODIFIED
 
 
 def look_back(tree: Filter, seconds: int) -> Filter:
-    """Return the filter with each `meta.lastModified gt "…"` moved back; what is no date is left as it is."""
+    """Return the filter with each `meta.lastModified gt "…"` (or `ge`) moved back; what is no date is left as it is."""
     if not seconds:
         return tree
     if isinstance(tree, And | Or):
         return replace(tree, left=look_back(tree.left, seconds), right=look_back(tree.right, seconds))
-    if not (isinstance(tree, Comparison) and bounds_last_modified(tree) and tree.op == "gt"):
+    if not (isinstance(tree, Comparison) and bounds_last_modified(tree) and tree.op in {"gt", "ge"}):
         return tree
     instant = parse_instant(tree.value) if isinstance(tree.value, str) else None
     if instant is None:

@@ -19,7 +19,7 @@ from snapshot.history import stamp_ms
 from snapshot.logs import now_text
 from snapshot.previous import open_previous
 from snapshot.reader import open_generation
-from snapshot.stamp import STAMPED_FILES, stamp_generation
+from snapshot.stamp import stamp_generation, stamped_files
 from snapshot.store import (
     FORMAT_VERSION,
     Staging,
@@ -84,7 +84,7 @@ def approve(config: Config, number: int, *, who: str, content: str = "") -> Mani
                 f"Generation {number} was compared with generation {manifest.previous}, but {compared} is in force.",
                 remedy="Run a refresh and approve its result.",
             )
-    size = sum(manifest.files[name].bytes for name in STAMPED_FILES)
+    size = sum(manifest.files[name].bytes for name in stamped_files(directory))
     ahead = stamp_ms(data_dir, body_bytes=size, poll_seconds=config.server.poll_seconds)
     moment_ms = max(manifest.created_ms + 1, ahead)
     with disk_errors(data_dir):
@@ -107,7 +107,7 @@ def _publish(data_dir: Path, directory: Path, manifest: Manifest, moment_ms: int
     staging.files = dict(manifest.files)
     with disk_errors(data_dir):
         stamp_generation(directory, manifest.created_ms, moment_ms)
-        for name in STAMPED_FILES:
+        for name in stamped_files(directory):
             staging.adopt(name)
     approved = msgspec.structs.replace(
         manifest, created_ms=moment_ms, created_at=time_text(moment_ms).decode("ascii"), files=staging.files

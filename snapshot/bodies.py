@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from snapshot.scim import ScimVersion
 
 _BUFFER_BYTES = 1 << 20
 _OFFSETS_BUFFERED = 1 << 16
@@ -27,10 +26,10 @@ _COMMA = b","
 class BodyWriter:
     """The body and offsets file of one version."""
 
-    def __init__(self, body: Path, offsets: Path, version: ScimVersion, base_url: str) -> None:
+    def __init__(self, body: Path, offsets: Path, dresser: Dresser) -> None:
         self.names = (body.name, offsets.name)
         self._body_path, self._offsets_path = body, offsets
-        self._dresser = Dresser(version, base_url)
+        self._dresser = dresser
         self._open()
 
     def _open(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from snapshot.schema import EXTERNAL_ID, ID, USER_ATTRIBUTES
@@ -47,7 +48,7 @@ def canonical(resource: Resource) -> Resource:
         for name, value in _sorted(resource.extensions[urn], inner_place):
             inner[name] = dict(_sorted(value, lambda sub: inner_place(name, sub))) if isinstance(value, dict) else value  # noqa: B023
         extensions[urn] = inner
-    return Resource(resource.id, resource.user_name, resource.active, core, extensions, resource.created)
+    return replace(resource, core=core, extensions=extensions)
 
 
 def _sorted(values: dict[str, Any], place: Callable[[str], Any]) -> list[tuple[str, Any]]:

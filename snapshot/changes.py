@@ -56,6 +56,17 @@ _STILL_THERE = """
 """
 
 
+_STAMPED_RELATED = """
+    SELECT CASE WHEN o.id IS NULL THEN 'added' ELSE 'changed' END, n.id, n.ordinal, o.ordinal
+    FROM {new} AS n LEFT JOIN {old} AS o ON o.id = n.id WHERE n.last_modified = ? ORDER BY n.ordinal
+"""
+_GONE_RELATED = """
+    SELECT 'removed', o.id, NULL, o.ordinal
+    FROM {old} AS o LEFT JOIN {new} AS n ON n.id = o.id WHERE n.id IS NULL ORDER BY o.ordinal
+"""
+# A type that an index knows nothing of.
+_NONE = "(SELECT NULL AS id, NULL AS ordinal, NULL AS last_modified WHERE 0)"
+
 # Types of one multi-valued attribute that are watched.
 _MAX_TYPES = 20
 
@@ -97,6 +108,16 @@ class Comparison:
                 for row in self._db.execute(_GONE.format(removed=self._removed)):
                     yield Change(*row)
 
+    def related(self, resource_type: str, *, in_old: bool, in_new: bool) -> Iterator[Change]:
+        """Yield every resource of another type that differs; an index may know nothing of the type."""
+        old = f'main."{resource_type}"' if in_old else _NONE
+        new = f'new."{resource_type}"' if in_new else _NONE
+        with self._guarded():
+            for row in self._db.execute(_STAMPED_RELATED.format(old=old, new=new), (self._moment_ms,)):
+                yield Change(*row)
+            for row in self._db.execute(_GONE_RELATED.format(old=old, new=new)):
+                yield Change(*row)
+
     def emptied(self) -> dict[str, EmptiedFacts]:
         """Return the attributes that were filled for somebody who is still there and are empty now."""
         with self._guarded():
@@ -115,7 +136,7 @@ class Comparison:
 
     def _tests(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield, for each attribute that both know, the SQL that tells whether it is filled: in old, in new."""
-        columns = "SELECT path, tbl, col FROM {}.attribute"
+        columns = "SELECT path, tbl, col FROM {}.attribute WHERE tbl = 'User' OR tbl GLOB 'User_*'"
         new = {path: (table, column) for path, table, column in self._db.execute(columns.format("new"))}
         for path, table, column in self._db.execute(columns.format("main")).fetchall():
             if path not in new:

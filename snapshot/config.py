@@ -20,7 +20,10 @@ from msgspec import Meta
 from snapshot.errors import ConfigError, ConfigProblem
 from snapshot.legacy import WHERE as ENVIRONMENT
 from snapshot.legacy import legacy_tables, named_after_variables, read_environment
-from snapshot.rules import Mapping, check_timezone, read_mapping
+from snapshot.queries import UsersQuery, check_query
+from snapshot.related import Entitlements, Groups, read_entitlements, read_groups
+from snapshot.rule import check_timezone
+from snapshot.rules import Mapping, read_mapping
 from snapshot.scim import ScimVersion
 from snapshot.secret import Secret, parse_hash
 from snapshot.strict import Reader, shown
@@ -47,21 +50,11 @@ class SourceTls(msgspec.Struct, frozen=True):
     hostname: str = ""
 
 
-class Query(msgspec.Struct, frozen=True):
-    """Where the rows come from: exactly one of table, query, procedure."""
-
-    table: str = ""
-    query: str = ""
-    procedure: str = ""
-    parameters: dict[str, str | int | float | bool] = {}
-    count_query: str = ""
-
-
 class Source(msgspec.Struct, frozen=True):
     """The database."""
 
     driver: Literal["sqlserver", "sqlite"]
-    users: Query
+    users: UsersQuery
     path: str = ""
     server: str = ""
     port: Port | None = None
@@ -110,6 +103,8 @@ class Guard(msgspec.Struct, frozen=True):
     max_emptied_percent: Percent = 20.0
     always_allowed_emptied: NotNegative = 10
     max_changed_percent: Percent = 50.0
+    max_related_removed_percent: Percent = 20.0
+    always_allowed_related_removed: NotNegative = 10
     allow_empty: bool = False
 
 
@@ -197,6 +192,8 @@ class Config(msgspec.Struct, frozen=True):
     store: Store
     server: Server
     log: Log
+    groups: Groups | None = None
+    entitlements: tuple[Entitlements, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def path(self, text: str) -> Path:
@@ -268,9 +265,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tuple[str, ...] = ()) -> Config:
     """Check tables (as TOML gives them) and return the configuration; ConfigError lists every problem."""
     reader = Reader(where, base)
+    known = ("data_dir", "mapping", "groups", "entitlements", *_SECTIONS)
     for name in tables:
-        if name not in {"data_dir", "mapping", *_SECTIONS}:
-            reader.unknown(name, name, ("data_dir", "mapping", *_SECTIONS))
+        if name not in known:
+            reader.unknown(name, name, known)
     data_dir = tables.get("data_dir", "data")
     if not isinstance(data_dir, str) or not data_dir:
         reader.problem("data_dir", shown(data_dir), "the path of a folder")
@@ -287,6 +285,10 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
         if name in tables or name != "source"
     }
     mapping = read_mapping(reader, tables["mapping"]) if "mapping" in tables else None
+    driver = sections["source"].driver if sections.get("source") else ""
+    groups = read_groups(reader, tables["groups"], driver=driver) if "groups" in tables else None
+    entitlements = read_entitlements(reader, tables.get("entitlements", {}), driver=driver)
+    _check_related(reader, mapping, entitlements, driver)
     paths = _read_paths(
         reader, server_table.get("paths", DEFAULT_PATHS) if isinstance(server_table, dict) else DEFAULT_PATHS
     )
@@ -307,6 +309,8 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
         base=base,
         data_dir=(base / Path(data_dir).expanduser()).absolute(),
         mapping=mapping,  # type: ignore[arg-type]  # None only with problems
+        groups=groups,
+        entitlements=entitlements,
         warnings=tuple(notes),
         **sections,
     )
@@ -358,20 +362,11 @@ _SAFE = str.maketrans("", "", "._-~")
 def _check_source(reader: Reader, source: Source | None) -> None:
     if source is None:
         return
-    users = source.users
-    given = [name for name in ("table", "query", "procedure") if getattr(users, name)]
-    if len(given) != 1:
-        reader.problem("source.users", " and ".join(given) or "none of them", "exactly one of table, query, procedure")
-    if users.parameters and users.table:
-        reader.problem("source.users.parameters", "parameters beside table", "parameters only with query or procedure")
+    check_query(reader, source.users, "source.users", driver=source.driver)
     check_timezone(reader, source.timezone, "source.timezone")
     if source.driver == "sqlite":
         if not source.path:
             reader.problem("source.path", "nothing", "the path of the SQLite file")
-        if users.procedure:
-            reader.problem(
-                "source.users.procedure", shown(users.procedure), "table or query (SQLite has no procedures)"
-            )
         return
     for name in ("server", "database"):
         if not getattr(source, name):
@@ -395,6 +390,23 @@ def _check_source(reader: Reader, source: Source | None) -> None:
     tls = source.tls
     if tls.encryption == "strict" and tls.verify == "none":
         reader.problem("source.tls.verify", '"none" (string)', '"full" or "ca" when encryption = "strict"')
+
+
+def _check_related(
+    reader: Reader, mapping: Mapping | None, entitlements: tuple[Entitlements, ...], driver: str
+) -> None:
+    """Check the queries inside of the mapping, and that nothing is said twice."""
+    for plural in mapping.plurals if mapping is not None else ():
+        for item in plural.items:
+            if item.rows is not None:
+                check_query(reader, item.rows.query, f"mapping.{plural.path}", driver=driver)
+        twice = next((item for item in entitlements if item.attribute == plural.path), None)
+        if twice is not None:
+            reader.problem(
+                f"mapping.{plural.path}",
+                f"{plural.path} beside [entitlements.{twice.name}]",
+                "one of them: the section makes the attribute of users too",
+            )
 
 
 def _check_schedule(reader: Reader, schedule: Schedule | None) -> None:
@@ -474,11 +486,17 @@ def config_digest(config: Config) -> str:
 
     Secrets take no part.
     """
+    related: dict[str, Any] = {}
+    if config.groups is not None:
+        related["groups"] = msgspec.to_builtins(config.groups)
+    if config.entitlements:
+        related["entitlements"] = msgspec.to_builtins(config.entitlements)
     parts = {
         "users": msgspec.to_builtins(config.source.users),
         "timezone": config.source.timezone,
         "mapping": msgspec.to_builtins(config.mapping),
         "policy": msgspec.to_builtins(config.policy),
+        **related,
         "urls": [config.base_url(version) for version in ScimVersion],
     }
     return hashlib.blake2b(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

@@ -17,7 +17,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from snapshot.errors import RejectError
-from snapshot.rules import Rule, boolean_key
+from snapshot.rule import Rule, boolean_key
 from snapshot.schema import BINARY, BOOLEAN, DATE_TIME, DECIMAL, INTEGER, REFERENCE, STRING
 from snapshot.scim import DecimalText
 

@@ -6,15 +6,21 @@ around them: `schemas`, `meta`, the enterprise URN and the shape of `manager`.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import orjson
 
 from snapshot.errors import RejectError
-from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
+from snapshot.resource_types import USERS, ResourceType
+from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 FINGERPRINT_BYTES = 16
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,41 +30,55 @@ CREATED = b'"created":"'
 LAST_MODIFIED = b'"lastModified":"'
 
 
-# (id, userName, active, URNs of the extensions, the whole as JSON, mapped meta.created in ms): what one process sends
-# to another.
-EncodedParts = tuple[str, str, bool, tuple[str, ...], bytes, int | None]
+# (id, userName, active, URNs of the extensions, the whole as JSON, mapped meta.created in ms, links in use): what one
+# process sends to another.
+EncodedParts = tuple[str, str, bool, tuple[str, ...], bytes, int | None, tuple[str, ...]]
 
 
 def encode(resource: Resource) -> EncodedParts:
-    """Encode once what both versions share: core attributes, then extensions under their canonical URNs.
+    """Encode once what both versions share: core attributes, links, then extensions under their canonical URNs.
 
     RejectError for text that is not valid Unicode.
     """
+    links = resource.links
+    core = {**resource.core, **links} if links else resource.core
+    body = encode_values({**core, **resource.extensions})
+    created = None if resource.created is None else milliseconds(resource.created)
+    urns = tuple(resource.extensions)
+    return resource.id, resource.user_name, resource.active, urns, body, created, tuple(links)
+
+
+def encode_values(values: dict[str, Any] | str) -> bytes:
+    """Return JSON; RejectError for text that is not valid Unicode."""
     try:
-        body = orjson.dumps({**resource.core, **resource.extensions}, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
+        return orjson.dumps(values, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
     except orjson.JSONEncodeError as error:
         raise RejectError("(row)", f"the row cannot be written as JSON ({error})") from None
-    created = None if resource.created is None else milliseconds(resource.created)
-    return resource.id, resource.user_name, resource.active, tuple(resource.extensions), body, created
 
 
 class Encoded:
     """The bytes of one resource that both versions share, and its fingerprint (16 bytes).
 
-    `body` is the whole as JSON; `core` its part before the extensions, without brace; `tail` the rest. `created` is a
-    mapped meta.created in ms.
+    `body` is the whole as JSON; `core` its part before links and extensions, without brace; `links` what refers to
+    other resources, each as `,"groups":[…]`; `tail` the rest. `created` is a mapped meta.created in ms.
     """
 
     __slots__ = (
-        "active", "body", "core", "created", "fingerprint", "id", "id_in_url", "tail", "urns", "user_name", "version",
+        "active", "body", "core", "created", "fingerprint", "id", "id_in_url", "links", "tail", "urns", "user_name",
+        "version",
     )  # fmt: skip
 
     def __init__(self, parts: EncodedParts) -> None:
-        self.id, self.user_name, self.active, self.urns, body, self.created = parts
+        self.id, self.user_name, self.active, self.urns, body, self.created, links = parts
         self.body = body
         # Inside of a text the quotes are escaped, so the first such key is the extension itself.
         end = body.index(_key(self.urns[0])) if self.urns else len(body) - 1
-        self.core, self.tail = body[1:end], body[end:]
+        self.tail = body[end:]
+        self.links: dict[str, bytes] = {}
+        for name in reversed(links):
+            start = body.rindex(b',"%b":[{"value":' % name.encode(), 0, end)
+            self.links[name], end = body[start:end], start
+        self.core = body[1:end]
         # Text, booleans, integers and our own decimal text only: these bytes do not change with the
         # version of the JSON library, so the fingerprint is stable.
         said = body if self.created is None else body + time_text(self.created)
@@ -69,23 +89,39 @@ class Encoded:
 
 
 class Dresser:
-    """Makes the final bytes of a user for one ScimVersion."""
+    """Makes the final bytes of the resources of one type for one ScimVersion.
 
-    def __init__(self, version: ScimVersion, base_url: str) -> None:
+    `hidden`: links that this version does not show. `manager_ref`: a manager's value is the id of a published user.
+    """
+
+    def __init__(
+        self,
+        version: ScimVersion,
+        base_url: str,
+        resource_type: ResourceType = USERS,
+        *,
+        hidden: Collection[str] = (),
+        manager_ref: bool = False,
+    ) -> None:
         self._old = version is ScimVersion.V1_1
-        self._scim_version = version
-        kind = b"" if self._old else b'"resourceType":"User",'
+        self._urn = CORE_1_1 if self._old else resource_type.urn
+        self._hidden = hidden
+        self._changes_tail = self._old or manager_ref
+        kind = b"" if self._old else b'"resourceType":%b,' % orjson.dumps(resource_type.name)
         self._meta = b',"meta":{' + kind + CREATED
         self._between = b'",' + LAST_MODIFIED
-        self._location = b'","location":"' + orjson.dumps(f"{base_url}/Users/")[1:-1]
+        self._location = b'","location":"' + orjson.dumps(f"{base_url}{resource_type.endpoint}/")[1:-1]
+        users, groups = (orjson.dumps(f"{base_url}{path}/")[1:-1] for path in ("/Users", "/Groups"))
+        self._users, self._groups = users, groups
         self._heads: dict[tuple[str, ...], bytes] = {}
 
     def dress(self, encoded: Encoded, created: bytes, modified: bytes) -> bytes:
-        """Return the JSON of one user; `created` and `modified` are instants as UTC text."""
+        """Return the JSON of one resource; `created` and `modified` are instants as UTC text."""
         return b"".join(
             (
                 self._heads.get(encoded.urns) or self._head(encoded.urns),
                 encoded.core,
+                self._links(encoded.links) if encoded.links else b"",
                 self._meta,
                 created,
                 self._between,
@@ -95,15 +131,52 @@ class Dresser:
                 b'","version":"W/\\"',
                 encoded.version,
                 b'\\""}',
-                _old_tail(encoded.tail) if self._old else encoded.tail,
+                self._tail(encoded.tail) if self._changes_tail else encoded.tail,
             )
         )
 
     def _head(self, urns: tuple[str, ...]) -> bytes:
         """Return the bytes up to the core attributes: `schemas` names exactly the URNs in use."""
-        names = [self._scim_version.enterprise_urn if urn == ENTERPRISE_2_0 else urn for urn in urns]
-        head = self._heads[urns] = b'{"schemas":%b,' % orjson.dumps([self._scim_version.user_urn, *names])
+        names = [ENTERPRISE_1_1 if self._old and urn == ENTERPRISE_2_0 else urn for urn in urns]
+        head = self._heads[urns] = b'{"schemas":%b,' % orjson.dumps([self._urn, *names])
         return head
+
+    def _links(self, links: dict[str, bytes]) -> bytes:
+        """Return the links; groups and members have `$ref` in 2.0 only, which strict readers of 1.1 refuse."""
+        shown = []
+        for name in reversed(links):
+            if name in self._hidden:
+                continue
+            text = links[name]
+            if not self._old and name in {"groups", "members"}:
+                text = _LINK.sub(self._refer_group if name == "groups" else self._refer_member, text)
+            shown.append(text)
+        return b"".join(shown)
+
+    def _refer_group(self, found: re.Match[bytes]) -> bytes:
+        return b'{"value":%b,"$ref":"%b%b"' % (found[1], self._groups, _in_url(found[1]))
+
+    def _refer_member(self, found: re.Match[bytes]) -> bytes:
+        place = self._groups if found[2] else self._users
+        return b'{"value":%b,"$ref":"%b%b"%b' % (found[1], place, _in_url(found[1]), found[2] or b',"type":"User"')
+
+    def _tail(self, tail: bytes) -> bytes:
+        if self._old:
+            return _old_tail(tail)
+        return _MANAGER.sub(
+            lambda found: b'%b,"$ref":"%b%b"' % (found[0], self._users, _in_url(found[1])), tail, count=1
+        )
+
+
+# One link: its value, and what a member is if it is no user.
+_LINK = re.compile(rb'\{"value":("(?:[^"\\]|\\.)*")(,"type":"Group")?')
+_MANAGER = re.compile(rb'"manager":\{"value":("(?:[^"\\]|\\.)*")')
+
+
+def _in_url(text: bytes) -> bytes:
+    """Return an id, given as JSON, as it stands in a URL."""
+    plain = text[1:-1]
+    return plain if plain.isalnum() else quote(orjson.loads(text), safe="").encode("ascii")
 
 
 @lru_cache(maxsize=256)

@@ -35,6 +35,7 @@ def reasons_to_refuse(guard: Guard, new: Manifest, previous: Manifest | None, *,
         reasons.extend(_removed(guard, new, previous))
         reasons.extend(_emptied(guard, new, previous))
         reasons.extend(_changed(guard, new, previous))
+        reasons.extend(_shrunk(guard, new, previous))
     return reasons
 
 
@@ -80,6 +81,27 @@ def _emptied(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
                 f"{path} was filled for {facts.filled} users and is now empty for {facts.emptied} of them, "
                 f"at most {int(allowed)} are allowed (guard.max_emptied_percent)"
             )
+
+
+def _shrunk(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
+    """Groups and entitlements, and who has them: who loses a group may lose what it gives access to."""
+    before = _related_counts(previous)
+    after = _related_counts(new)
+    for name, count in before.items():
+        lost = count - after.get(name, 0)
+        allowed = max(count * guard.max_related_removed_percent / 100, guard.always_allowed_related_removed)
+        if lost > allowed or (count and lost == count):
+            yield (
+                f"{lost} of {count} {name} are gone, at most {int(allowed)} and never all are allowed "
+                "(guard.max_related_removed_percent)"
+            )
+
+
+def _related_counts(manifest: Manifest) -> dict[str, int]:
+    counts = {
+        f"resources of type {name}": facts.count for name, facts in manifest.resource_types.items() if name != USER
+    }
+    return {**counts, **{f"{name} of users": count for name, count in manifest.links.items()}}
 
 
 def _changed(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:

@@ -69,16 +69,19 @@ class History:
     sequential walk; only otherwise is it looked up by id.
     """
 
-    def __init__(self, previous: Previous | None, moment_ms: int) -> None:
-        self._index = previous.index if previous else None
+    def __init__(self, previous: Previous | None, moment_ms: int, resource_type: str = USER) -> None:
+        known = previous.count(resource_type) if previous else 0
+        # An older generation may hold no resource of this type, and its index no table of them.
+        self._index = previous.index if previous and known else None
+        self._resource_type = resource_type
         self._moment_ms = moment_ms
         self._is_stale = previous is not None and previous.is_stale
         self._walk: Iterator[Known] = iter(())
         self._next: Known | None = None
         # One byte a user of the generation before, by ordinal.
-        self._seen = bytearray(previous.count(USER) if previous else 0)
+        self._seen = bytearray(known)
         if self._index is not None:
-            self._walk = self._index.every()
+            self._walk = self._index.every(resource_type)
             self._advance()
 
     def _advance(self) -> None:
@@ -97,7 +100,7 @@ class History:
 
     def note_reject(self, resource_id: str, *, lost_row: bool = False) -> None:
         """Note that a row of this user was rejected; `lost_row`: after `times` had been asked for it."""
-        known = self._index.known(resource_id) if self._index is not None else None
+        known = self._index.known(resource_id, self._resource_type) if self._index is not None else None
         if known is not None and (lost_row or self._seen[known[0]] == Seen.NOTHING):
             self._seen[known[0]] = Seen.REJECT
 
@@ -113,7 +116,7 @@ class History:
             self._advance()
             return ahead
         assert self._index is not None  # noqa: S101 (for the type checker; times() checked it)
-        found = self._index.known(resource_id)
+        found = self._index.known(resource_id, self._resource_type)
         if found is not None and ahead is not None and 0 < found[0] - ahead[0] <= _MAX_SKIPPED:
             for _ in range(found[0] - ahead[0] + 1):
                 self._advance()

@@ -1,9 +1,10 @@
 """IndexWriter: the SQLite index of one generation, built while resources stream by.
 
-Tables, for the resource type User:
-    attribute       path -> table, column, kind: what a reader may filter on, and how it compares
-    User            one row a resource: ordinal, id, fingerprint, times, a column a single-valued attribute
+Tables:
+    attribute       type, path -> table, column, kind: what a reader may filter on, and how it compares
+    User, Group …   one row a resource: ordinal, id, fingerprint, times, a column a single-valued attribute
     User_emails …   one row a value of a multi-valued attribute
+    Group_members   a view: the other side of User_groups
 """
 
 from __future__ import annotations
@@ -15,25 +16,28 @@ from orjson import loads
 
 from snapshot.layout import IndexedAttribute, attributes_of
 from snapshot.schema import BOOLEAN, DATE_TIME, DECIMAL, INTEGER
-from snapshot.scim import USER
+from snapshot.scim import GROUP, USER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from snapshot.config import Config
     from snapshot.encode import Encoded
-    from snapshot.rules import Mapping
 
-# The columns that every index has, mapped or not.
-_FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified", "removed", "active", "user_name")
+# The columns that every table of resources has, mapped or not.
+_FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified")
+_FIXED_OF_USERS = (*_FIXED, "removed", "active", "user_name")
 _BATCH = 2_000
 _CACHE_KIB = 32_768
+# Subgroups stand in a table of their own; who else is a member follows from the groups of the users.
+_SUBGROUPS = "Group_subgroups"
 
 
 class IndexWriter:
-    """Writes the index of the users of one generation, first in the order in which they arrive."""
+    """Writes the index of one generation, first in the order in which resources arrive."""
 
-    def __init__(self, path: Path, mapping: Mapping) -> None:
+    def __init__(self, path: Path, config: Config) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         for pragma in (
             "journal_mode=OFF",
@@ -43,39 +47,45 @@ class IndexWriter:
             "temp_store=FILE",
         ):
             self._db.execute(f"PRAGMA {pragma}")
-        self.attributes = attributes_of(mapping)
-        singles = [item for item in self.attributes if item.table == USER and item.column not in _FIXED]
-        self._getters = [_single_getter(item) for item in singles]
-        self._columns = [*_FIXED, *(item.column for item in singles)]
-        self._plurals = _plural_tables(self.attributes)
-        self._insert = f"INSERT INTO {USER} VALUES ({', '.join('?' * len(self._columns))})"
-        self._rows: list[tuple[Any, ...]] = []
-        self._values: dict[str, list[tuple[Any, ...]]] = {table: [] for table in self._plurals}
-        self._keys = {
-            table: [(item.column.removeprefix("v_"), item.kind) for item in self.attributes if item.table == table]
-            for table in self._plurals
-        }
+        self.attributes = attributes_of(config)
+        names = dict.fromkeys(item.resource_type for item in self.attributes)
+        self._tables = {name: _Table(name, self.attributes) for name in names}
+        self._users = self._tables[USER]
+        self._subgroups: list[tuple[int, str, str]] = []
         self._create()
+
+    @property
+    def related_types(self) -> list[str]:
+        """The resource types beside User."""
+        return [name for name in self._tables if name != USER]
 
     def _create(self) -> None:
         self._db.execute("BEGIN")
         self._db.execute(
-            "CREATE TABLE attribute(path TEXT PRIMARY KEY, tbl TEXT, col TEXT, kind TEXT, indexed INTEGER)"
+            "CREATE TABLE attribute(type TEXT, path TEXT, tbl TEXT, col TEXT, kind TEXT, indexed INTEGER, "
+            "PRIMARY KEY(type, path))"
         )
         self._db.executemany(
-            "INSERT INTO attribute VALUES (?, ?, ?, ?, ?)",
-            [(item.path, item.table, item.column, item.kind, item.indexed) for item in self.attributes],
+            "INSERT INTO attribute VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (item.resource_type, item.path, item.table, item.column, item.kind, item.indexed)
+                for item in self.attributes
+            ],
         )
-        self._db.execute(f"CREATE TABLE {USER}({_definition(self._columns)})")
-        for table, columns in self._plurals.items():
-            self._db.execute(f"CREATE TABLE {table}(ordinal INTEGER, {', '.join(columns)})")
+        for table in self._tables.values():
+            self._db.execute(f'CREATE TABLE "{table.name}"({_definition(table.columns)})')
+            for plural in table.plurals:
+                self._db.execute(f'CREATE TABLE "{plural.table}"(ordinal INTEGER, {", ".join(plural.columns)})')
+        if GROUP in self._tables:
+            self._db.execute(f'CREATE TABLE "{_SUBGROUPS}"(ordinal INTEGER, v_value, v_display)')
 
     def add(
         self, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int, removed_ms: int | None = None
     ) -> None:
-        """Add one resource; `removed_ms` says since when it has no row any more."""
+        """Add one user; `removed_ms` says since when it has no row any more."""
         whole = loads(encoded.body)
-        self._rows.append(
+        users = self._users
+        users.rows.append(
             (
                 ordinal,
                 encoded.id,
@@ -85,32 +95,45 @@ class IndexWriter:
                 removed_ms,
                 encoded.active,
                 encoded.user_name.casefold(),
-                *[getter(whole) for getter in self._getters],
+                *[getter(whole) for getter in users.getters],
             )
         )
-        for table, keys in self._keys.items():
-            name = table.removeprefix(f"{USER}_")
-            for entry in whole.get(name, ()):
-                self._values[table].append((ordinal, *[_plural_key(entry.get(sub), kind) for sub, kind in keys]))
-        if len(self._rows) >= _BATCH:
-            self._flush()
+        for plural in users.plurals:
+            plural.add(ordinal, whole)
+        if len(users.rows) >= _BATCH:
+            self._flush(users)
 
-    def _flush(self) -> None:
-        self._db.executemany(self._insert, self._rows)
-        self._rows.clear()
-        for table, values in self._values.items():
-            if values:
-                marks = ", ".join("?" * (len(self._plurals[table]) + 1))
-                self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
-                values.clear()
+    def add_related(
+        self, resource_type: str, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int
+    ) -> None:
+        """Add one resource of another type; who is a member of a group follows from the users."""
+        table = self._tables[resource_type]
+        whole = loads(b"{%b%b" % (encoded.core, encoded.tail))
+        values = [getter(whole) for getter in table.getters]
+        table.rows.append((ordinal, encoded.id, encoded.fingerprint, created_ms, modified_ms, *values))
+        if len(table.rows) >= _BATCH:
+            self._flush(table)
+
+    def add_subgroups(self, ordinal: int, subgroups: Sequence[tuple[str, str]]) -> None:
+        """Add the groups (id, display) that are members of the group with this ordinal."""
+        rows = [(ordinal, id_, display.casefold()) for id_, display in subgroups]
+        self._db.executemany(f'INSERT INTO "{_SUBGROUPS}" VALUES (?, ?, ?)', rows)
+
+    def _flush(self, table: _Table) -> None:
+        self._db.executemany(table.insert, table.rows)
+        table.rows.clear()
+        for plural in table.plurals:
+            if plural.rows:
+                self._db.executemany(plural.insert, plural.rows)
+                plural.rows.clear()
 
     def duplicates(self, column: str) -> Iterator[list[tuple[int, str]]]:
-        """Yield groups of (ordinal, id) whose `column` (id or user_name) is the same.
+        """Yield groups of (ordinal, id) of users whose `column` (id or user_name) is the same.
 
         Groups of ids are ordered by fingerprint, so that the choice does not depend on the order of
         the rows; groups of user names begin with the active user, then the smallest id.
         """
-        self._flush()
+        self._flush(self._users)
         self._db.execute(f"CREATE INDEX check_{column} ON {USER}({column})")
         order = "fingerprint, ordinal" if column == "id" else "active DESC, length(id), id"
         groups = self._db.execute(f"SELECT {column} FROM {USER} GROUP BY {column} HAVING COUNT(*) > 1")
@@ -119,22 +142,23 @@ class IndexWriter:
             yield self._db.execute(members, (key,)).fetchall()
 
     def remove(self, ordinals: Sequence[int]) -> None:
-        """Remove resources again (they became rejects)."""
-        for table in (USER, *self._plurals):
-            self._db.executemany(f"DELETE FROM {table} WHERE ordinal = ?", [(ordinal,) for ordinal in ordinals])
+        """Remove users again (they became rejects)."""
+        for table in (USER, *(plural.table for plural in self._users.plurals)):
+            self._db.executemany(f'DELETE FROM "{table}" WHERE ordinal = ?', [(ordinal,) for ordinal in ordinals])
 
     def has_user_name(self, user_name: str) -> bool:
-        """Tell whether a resource has this userName, compared without case. Only after `duplicates("user_name")`."""
+        """Tell whether a user has this userName, compared without case. Only after `duplicates("user_name")`."""
         query = f"SELECT 1 FROM {USER} WHERE user_name = ?"
         return self._db.execute(query, (user_name.casefold(),)).fetchone() is not None
 
     def reorder(self, rowless_from: int) -> Iterator[int]:
         """Give ordinals anew, in id order, those from `rowless_from` on last; yield the old ones in the new order."""
-        self._flush()
-        columns = ", ".join(self._columns[1:])
+        users = self._users
+        self._flush(users)
+        columns = ", ".join(users.columns[1:])
         # The first row has ordinal -1, so that SQLite numbers the next ones from 0.
         self._db.execute(
-            f"CREATE TABLE ordered(ordinal INTEGER PRIMARY KEY, old INTEGER, {_definition(self._columns[1:])})"
+            f"CREATE TABLE ordered(ordinal INTEGER PRIMARY KEY, old INTEGER, {_definition(users.columns[1:])})"
         )
         self._db.execute("INSERT INTO ordered(ordinal) VALUES (-1)")
         self._db.execute(
@@ -144,12 +168,13 @@ class IndexWriter:
         )
         self._db.execute("DELETE FROM ordered WHERE ordinal = -1")
         self._db.execute("CREATE INDEX ordered_old ON ordered(old)")
-        for table, names in self._plurals.items():
-            self._db.execute(f"ALTER TABLE {table} RENAME TO unordered")
-            self._db.execute(f"CREATE TABLE {table}(ordinal INTEGER, {', '.join(names)})")
-            listed = ", ".join(f"u.{name}" for name in names)
+        for plural in users.plurals:
+            self._db.execute(f'ALTER TABLE "{plural.table}" RENAME TO unordered')
+            self._db.execute(f'CREATE TABLE "{plural.table}"(ordinal INTEGER, {", ".join(plural.columns)})')
+            listed = ", ".join(f"u.{name}" for name in plural.columns)
             self._db.execute(
-                f"INSERT INTO {table} SELECT o.ordinal, {listed} FROM unordered u JOIN ordered o ON o.old = u.ordinal"
+                f'INSERT INTO "{plural.table}" SELECT o.ordinal, {listed} '
+                "FROM unordered u JOIN ordered o ON o.old = u.ordinal ORDER BY u.rowid"
             )
             self._db.execute("DROP TABLE unordered")
         yield from (old for (old,) in self._db.execute("SELECT old FROM ordered ORDER BY ordinal"))
@@ -159,43 +184,110 @@ class IndexWriter:
         self._db.execute(f"ALTER TABLE ordered RENAME TO {USER}")
 
     def count(self) -> tuple[int, int, int]:
-        """Return (resources, of them active, of them removed)."""
-        self._flush()
+        """Return (users, of them active, of them removed)."""
+        self._flush(self._users)
         counts = f"SELECT COUNT(*), COALESCE(SUM(active), 0), COUNT(removed) FROM {USER}"
         total, active, removed = self._db.execute(counts).fetchone()
         return total, active, removed
 
+    def count_links(self, table: str) -> int:
+        """Return how many values a multi-valued attribute has altogether, for example `User_groups`."""
+        (count,) = self._db.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()
+        return int(count)
+
+    def members(self) -> Iterator[tuple[str, int]]:
+        """Yield (id of the group, ordinal of the user) of each direct member, by group in id order."""
+        table = next(plural for plural in self._users.plurals if plural.table == f"{USER}_groups")
+        direct = "WHERE v_type = 'direct'" if "v_type" in table.columns else ""
+        return self._db.execute(
+            f'SELECT v_value, ordinal FROM "{table.table}" {direct} ORDER BY length(v_value), v_value, ordinal'
+        )
+
     def finish(self) -> None:
         """Build the B-trees and close the file."""
-        self._flush()
+        for table in self._tables.values():
+            self._flush(table)
         for column in ("id", "user_name"):
             self._db.execute(f"DROP INDEX IF EXISTS check_{column}")
-        self._db.execute(f"CREATE UNIQUE INDEX {USER}_by_id ON {USER}(id)")
-        self._db.execute(f"CREATE INDEX {USER}_by_last_modified ON {USER}(last_modified)")
+        views = {f"{GROUP}_members"}
+        for name in self._tables:
+            self._db.execute(f'CREATE UNIQUE INDEX "{name}_by_id" ON "{name}"(id)')
+            self._db.execute(f'CREATE INDEX "{name}_by_last_modified" ON "{name}"(last_modified)')
         for item in self.attributes:
-            if item.indexed and item.column not in {"id", "last_modified"}:
-                self._db.execute(f"CREATE INDEX {item.table}_by_{item.column} ON {item.table}({item.column})")
-        for table in self._plurals:
-            self._db.execute(f"CREATE INDEX {table}_by_ordinal ON {table}(ordinal)")
+            if item.indexed and item.column not in {"id", "last_modified"} and item.table not in views:
+                self._db.execute(f'CREATE INDEX "{item.table}_by_{item.column}" ON "{item.table}"({item.column})')
+        for plural in self._users.plurals:
+            self._db.execute(f'CREATE INDEX "{plural.table}_by_ordinal" ON "{plural.table}"(ordinal)')
+        if GROUP in self._tables:
+            self._db.execute(f'CREATE INDEX "{_SUBGROUPS}_by_ordinal" ON "{_SUBGROUPS}"(ordinal)')
+            self._db.execute(self._members_view())
         self._db.execute("COMMIT")
         self._db.close()
+
+    def _members_view(self) -> str:
+        """Return the view of the members of groups: users by their own groups, and subgroups."""
+        columns = {item.path: item.column for item in self.attributes if item.table == USER}
+        shown = [f"u.{columns[path]}" for path in ("displayName", "name.formatted") if path in columns]
+        display = f"COALESCE({', '.join([*shown, 'u.user_name'])})"
+        has_type = any(item.path == "groups.type" for item in self.attributes)
+        direct = "WHERE m.v_type = 'direct'" if has_type else ""
+        return f"""
+            CREATE VIEW "{GROUP}_members" AS
+            SELECT g.ordinal AS ordinal, u.id AS v_value, {display} AS v_display, 'user' AS v_type
+            FROM "{USER}_groups" AS m JOIN "{GROUP}" AS g ON g.id = m.v_value JOIN {USER} AS u ON u.ordinal = m.ordinal
+            {direct}
+            UNION ALL SELECT ordinal, v_value, v_display, 'group' FROM "{_SUBGROUPS}"
+        """
 
     def discard(self) -> None:
         """Close without finishing."""
         self._db.close()
 
 
+class _Plural:
+    """One table of the values of a multi-valued attribute."""
+
+    def __init__(self, table: str, attributes: Sequence[IndexedAttribute]) -> None:
+        self.table = table
+        self.columns = [item.column for item in attributes]
+        self.insert = f'INSERT INTO "{table}" VALUES ({", ".join("?" * (len(attributes) + 1))})'
+        self.rows: list[tuple[Any, ...]] = []
+        self._keys = [(item.column.removeprefix("v_"), item.kind) for item in attributes]
+        path = attributes[0].path
+        self._urn, _, name = path.rpartition(":")
+        self._name = name.partition(".")[0]
+
+    def add(self, ordinal: int, whole: dict[str, Any]) -> None:
+        """Take the values of one decoded resource."""
+        if self._urn:
+            texts = whole.get(self._urn, {}).get(self._name, ())
+            self.rows += [(ordinal, text.casefold()) for text in texts]
+            return
+        for entry in whole.get(self._name, ()):
+            self.rows.append((ordinal, *[_plural_key(entry.get(sub), kind) for sub, kind in self._keys]))
+
+
+class _Table:
+    """The table of one resource type, and those of its multi-valued attributes."""
+
+    def __init__(self, name: str, attributes: Sequence[IndexedAttribute]) -> None:
+        self.name = name
+        fixed = _FIXED_OF_USERS if name == USER else _FIXED
+        singles = [item for item in attributes if item.table == name and item.column not in fixed]
+        self.getters = [_single_getter(item) for item in singles]
+        self.columns = [*fixed, *(item.column for item in singles)]
+        self.insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(self.columns))})'
+        self.rows: list[tuple[Any, ...]] = []
+        tables: dict[str, list[IndexedAttribute]] = {}
+        for item in attributes:
+            if item.resource_type == name == USER and item.table != name:
+                tables.setdefault(item.table, []).append(item)
+        self.plurals = [_Plural(table, items) for table, items in tables.items()]
+
+
 def _definition(columns: Sequence[str]) -> str:
     types = {"ordinal": " INTEGER PRIMARY KEY", "id": " TEXT"}
     return ", ".join(name + types.get(name, "") for name in columns)
-
-
-def _plural_tables(attributes: Sequence[IndexedAttribute]) -> dict[str, list[str]]:
-    tables: dict[str, list[str]] = {}
-    for item in attributes:
-        if item.table != USER:
-            tables.setdefault(item.table, []).append(item.column)
-    return tables
 
 
 def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any]], Any]:

@@ -12,8 +12,10 @@ import contextlib
 import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from snapshot.canonical import canonical
-from snapshot.decode import decode
+from snapshot.decode import Decoded, decode
 from snapshot.encode import Encoded, encode, time_text
 from snapshot.errors import CorruptGenerationError, StoreError
 from snapshot.index import IndexWriter
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snapshot.config import Config
-    from snapshot.rules import Mapping
 
 _SALVAGED = f"{CREATING}salvaged"
 _NO_BYTES = memoryview(b"")
@@ -59,7 +60,7 @@ class Previous:
         self.index = index
         self.is_stale = is_stale
         self.is_salvaged = is_salvaged
-        self._bodies: dict[ScimVersion, Bodies] = {}
+        self._bodies: dict[tuple[str, ScimVersion], Bodies] = {}
 
     def count(self, resource_type: str) -> int:
         """Return the number of resources of a type."""
@@ -72,9 +73,11 @@ class Previous:
         The bytes are not checked against the manifest: whoever uses them checks each resource.
         """
         try:
-            if version not in self._bodies:
-                self._bodies[version] = Bodies(self.directory, resource_type, version, self.count(resource_type))
-            return self._bodies[version].slice(first, last)
+            bodies = self._bodies.get((resource_type, version))
+            if bodies is None:
+                bodies = Bodies(self.directory, resource_type, version, self.count(resource_type))
+                self._bodies[resource_type, version] = bodies
+            return bodies.slice(first, last)
         except CorruptGenerationError:
             return _NO_BYTES
 
@@ -89,22 +92,23 @@ def open_previous(config: Config) -> Iterator[Previous | None]:
     number = readable_current(data_dir)
     salvaged = data_dir / _SALVAGED
     try:
-        yield None if number is None else _newest(data_dir, number, config.mapping, salvaged)
+        yield None if number is None else _newest(config, number, salvaged)
     finally:
         # A caller that still holds the index keeps the file on Windows; the next refresh sweeps it.
         shutil.rmtree(salvaged, ignore_errors=True)
 
 
-def _newest(data_dir: Path, number: int, mapping: Mapping, salvaged: Path) -> Previous | None:
+def _newest(config: Config, number: int, salvaged: Path) -> Previous | None:
+    data_dir = config.data_dir
     older = [item for item in list_numbers(data_dir / GENERATIONS) if item < number]
     for candidate in (number, *reversed(older)):
         directory = generation_directory(data_dir, candidate)
         with contextlib.suppress(StoreError):
-            return _open(directory, candidate, mapping, salvaged, is_stale=candidate != number)
+            return _open(config, directory, candidate, salvaged, is_stale=candidate != number)
     return None
 
 
-def _open(directory: Path, number: int, mapping: Mapping, salvaged: Path, *, is_stale: bool) -> Previous:
+def _open(config: Config, directory: Path, number: int, salvaged: Path, *, is_stale: bool) -> Previous:
     try:
         manifest = read_manifest(directory)
     except CorruptGenerationError:
@@ -113,23 +117,27 @@ def _open(directory: Path, number: int, mapping: Mapping, salvaged: Path, *, is_
         with contextlib.suppress(CorruptGenerationError):
             check_file(directory, manifest, INDEX_NAME)
             return Previous(directory, manifest, Index(directory / INDEX_NAME), is_stale=is_stale)
-    count, newest_ms = _salvage(directory, mapping, salvaged)
+    counts, newest_ms = _salvage(config, directory, salvaged)
     if manifest is None:
-        manifest = _known_manifest(number, count, newest_ms)
-    elif manifest.resource_types[USER].count != count:
+        manifest = _known_manifest(number, counts, newest_ms)
+    elif manifest.resource_types[USER].count != counts[USER]:
         raise CorruptGenerationError(directory, "it holds fewer users than the manifest says")
+    else:
+        # Of another type nothing is known where its bodies are damaged: its resources count as new.
+        known = {name: facts for name, facts in manifest.resource_types.items() if counts.get(name) == facts.count}
+        manifest = msgspec.structs.replace(manifest, resource_types=known)
     return Previous(directory, manifest, Index(salvaged / INDEX_NAME), is_stale=is_stale, is_salvaged=True)
 
 
-def _known_manifest(number: int, count: int, newest_ms: int) -> Manifest:
+def _known_manifest(number: int, counts: dict[str, int], newest_ms: int) -> Manifest:
     """Return what the bodies alone tell of a generation; no configuration has this digest."""
     return Manifest(
         generation=number,
         created_at=time_text(newest_ms).decode("ascii"),
         created_ms=newest_ms,
         config_digest="",
-        resource_types={USER: TypeFacts(count=count)},
-        rows=count,
+        resource_types={name: TypeFacts(count=count) for name, count in counts.items()},
+        rows=counts[USER],
         rejects=0,
         changes=ChangeFacts(),
         seconds={},
@@ -137,34 +145,52 @@ def _known_manifest(number: int, count: int, newest_ms: int) -> Manifest:
     )
 
 
-def _salvage(directory: Path, mapping: Mapping, salvaged: Path) -> tuple[int, int]:
-    """Build the index of a generation again from its bodies; return (users, the newest lastModified in ms).
+def _salvage(config: Config, directory: Path, salvaged: Path) -> tuple[dict[str, int], int]:
+    """Build the index of a generation again from its bodies; return (resources a type, the newest lastModified in ms).
 
     CorruptGenerationError if a single user cannot be proven. Who was being sent as removed is then an inactive user
-    like others, and begins as removed once more.
+    like others, and begins as removed once more. Types whose bodies cannot be proven are left out.
     """
-    path = directory / offsets_name(USER, ScimVersion.V2_0)
-    try:
-        count = max(path.stat().st_size // 8 - 1, 0)
-    except OSError as error:
-        raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
-    bodies = Bodies(directory, USER, ScimVersion.V2_0, count)
-    if bodies.end != len(bodies.bytes):
-        raise CorruptGenerationError(directory, "bodies and offsets do not fit together")
     shutil.rmtree(salvaged, ignore_errors=True)
     salvaged.mkdir()
-    writer = IndexWriter(salvaged / INDEX_NAME, mapping)
+    writer = IndexWriter(salvaged / INDEX_NAME, config)
+    counts: dict[str, int] = {}
     newest_ms = 0
     try:
-        for ordinal in range(count):
-            found = decode(bytes(bodies.slice(ordinal, ordinal + 1)))
-            if found is None:
-                raise CorruptGenerationError(directory, f"user {ordinal} cannot be read back")
+        for ordinal, found in enumerate(_proven(directory, USER)):
             # Format 1 had the attributes in the order of the configuration.
             encoded = Encoded(encode(canonical(found.resource)))
             writer.add(ordinal, encoded, found.created_ms, found.modified_ms)
             newest_ms = max(newest_ms, found.modified_ms)
+            counts[USER] = ordinal + 1
+        counts.setdefault(USER, 0)
+        for name in writer.related_types:
+            try:
+                whole = [(found.encoded, found.created_ms, found.modified_ms) for found in _proven(directory, name)]
+            except CorruptGenerationError:
+                continue
+            for ordinal, (encoded, created_ms, modified_ms) in enumerate(whole):
+                writer.add_related(name, ordinal, encoded, created_ms, modified_ms)
+                newest_ms = max(newest_ms, modified_ms)
+            counts[name] = len(whole)
         writer.finish()
     finally:
         writer.discard()
-    return count, newest_ms
+    return counts, newest_ms
+
+
+def _proven(directory: Path, resource_type: str) -> Iterator[Decoded]:
+    """Yield every resource of one type; CorruptGenerationError if one cannot be proven."""
+    path = directory / offsets_name(resource_type, ScimVersion.V2_0)
+    try:
+        count = max(path.stat().st_size // 8 - 1, 0)
+    except OSError as error:
+        raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
+    bodies = Bodies(directory, resource_type, ScimVersion.V2_0, count)
+    if bodies.end != len(bodies.bytes):
+        raise CorruptGenerationError(directory, "bodies and offsets do not fit together")
+    for ordinal in range(count):
+        found = decode(bytes(bodies.slice(ordinal, ordinal + 1)), resource_type)
+        if found is None:
+            raise CorruptGenerationError(directory, f"{resource_type} {ordinal} cannot be read back")
+        yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -24,14 +25,16 @@ def content_digest(directory: Path, manifest: Manifest) -> str:
     Two refreshes that read the same give the same digest, so an approval means what the person looked at.
     """
     digest = sha256(f"{manifest.config_digest} {manifest.previous}\n".encode())
-    db = sqlite3.connect(directory / INDEX_NAME)
-    try:
-        for resource_id, fingerprint, removed in db.execute(
-            f"SELECT id, fingerprint, removed IS NOT NULL FROM {USER} ORDER BY ordinal"
-        ):
+    with contextlib.closing(sqlite3.connect(directory / INDEX_NAME)) as db:
+        rows = db.execute(f"SELECT id, fingerprint, removed IS NOT NULL FROM {USER} ORDER BY ordinal")
+        for resource_id, fingerprint, removed in rows:
             digest.update(f"{len(resource_id)} {resource_id} {removed} ".encode() + fingerprint)
-    finally:
-        db.close()
+        for resource_type in sorted(set(manifest.resource_types) - {USER}):
+            digest.update(f"{resource_type}\n".encode())
+            for resource_id, fingerprint in db.execute(
+                f'SELECT id, fingerprint FROM "{resource_type}" ORDER BY ordinal'
+            ):
+                digest.update(f"{len(resource_id)} {resource_id} ".encode() + fingerprint)
     return digest.hexdigest()
 
 

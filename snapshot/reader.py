@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.lookup import Index
-from snapshot.scim import USER, ScimVersion
+from snapshot.scim import ScimVersion
 from snapshot.store import (
     GENERATIONS,
     MANIFEST,
@@ -85,8 +85,13 @@ class Snapshot:
         self.generation = manifest.generation
         self.manifest = manifest
         self.directory = directory
-        users = self.count(USER)
-        self._bodies = {version: Bodies(directory, USER, version, users) for version in ScimVersion}
+        # A type may have no bodies in SCIM 1.1.
+        self._bodies = {
+            (name, version): Bodies(directory, name, version, facts.count)
+            for name, facts in manifest.resource_types.items()
+            for version in ScimVersion
+            if body_name(name, version) in manifest.files
+        }
         self.index = Index(directory / INDEX_NAME)
 
     def count(self, resource_type: str) -> int:
@@ -100,15 +105,14 @@ class Snapshot:
 
     def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
         """Return the resources [first, last) as comma-joined JSON: one slice of the mapped file."""
-        if resource_type != USER:
-            return _NO_BYTES
-        return self._bodies[version].slice(first, min(last, self.count(USER)))
+        bodies = self._bodies.get((resource_type, version))
+        return _NO_BYTES if bodies is None else bodies.slice(first, min(last, self.count(resource_type)))
 
     def gather(self, resource_type: str, version: ScimVersion, ordinals: Sequence[int]) -> bytes:
         """Return the resources with these ordinals as comma-joined JSON."""
-        if resource_type != USER:
+        bodies = self._bodies.get((resource_type, version))
+        if bodies is None:
             return b""
-        bodies = self._bodies[version]
         return b",".join([bodies.slice(ordinal, ordinal + 1) for ordinal in ordinals])
 
     def is_quick(self, resource_type: str, tree: Filter) -> bool:

@@ -2,6 +2,9 @@
 
 For SQL Server it runs in a process of its own: the driver and the mapping keep one processor busy, the
 writer of the generation another. SQLite rows cost so little that they are read in place.
+
+What stands beside the users (groups, entitlements, further values) is read first. If managers are made of their own
+rows, everybody is spooled to disk until all are known.
 """
 
 from __future__ import annotations
@@ -16,13 +19,22 @@ from snapshot.errors import MappingError, RejectError, SnapshotError, SourceErro
 from snapshot.legacy import WHERE as ENVIRONMENT
 from snapshot.legacy import named_after_variables
 from snapshot.mapping import CompiledMapping
+from snapshot.relation_rows import RelationBatch, load_relations
+from snapshot.relations import Relations, has_relations
 from snapshot.sources import open_source
+from snapshot.spool import Spool
+from snapshot.user_links import UserLinks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
+    from pathlib import Path
 
     from snapshot.config import Config
+    from snapshot.sources.rows import Rows
+    from snapshot.user_links import Incomplete
+
+SPOOL = ".spool"
 
 
 @dataclass(slots=True)
@@ -53,6 +65,9 @@ class Batch:
     rejects: list[Reject] = field(default_factory=list)
 
 
+Message = Opened | Batch | RelationBatch
+
+
 def compile_mapping(config: Config, columns: Sequence[str]) -> CompiledMapping:
     """Compile the configured mapping against the columns of the source; MappingError if they do not fit."""
     try:
@@ -63,32 +78,95 @@ def compile_mapping(config: Config, columns: Sequence[str]) -> CompiledMapping:
         raise MappingError(named_after_variables(error.problems)) from None
 
 
-def read(config: Config) -> Iterator[Opened | Batch]:
-    """Yield one Opened, then batches to the very end of the result; SourceError if it was not read whole."""
-    with open_source(config) as source:
+def read(config: Config, scratch: Path) -> Iterator[Message]:
+    """Yield what stands beside the users, one Opened, then batches to the very end of the result.
+
+    SourceError if anything was not read whole. `scratch`: where Relations are kept, if there are any.
+    """
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_source(config))
+        relations = stack.enter_context(Relations(config, scratch)) if has_relations(config) else None
+        if relations is not None:
+            yield from load_relations(config, source, relations)
         rows = source.read(config.source.users)
         compiled = compile_mapping(config, rows.columns)
+        links = None if relations is None else UserLinks(config, relations, rows.columns)
         yield Opened(source.isolation, [*source.warnings, *compiled.warnings], rows.expected)
-        place = 0
-        for some in rows.batches():
-            batch = Batch(rows=len(some))
-            for row in some:
-                place += 1
-                try:
-                    batch.resources.append(encode(compiled(row)))
-                except RejectError as error:
-                    batch.rejects.append(Reject(place, compiled.identify(row), error.attribute, error.reason))
-            yield batch
+        if links is None:
+            yield from _plain(compiled, rows)
+        elif config.mapping.manager_key:
+            spool = stack.enter_context(Spool(scratch.with_name(SPOOL)))
+            yield from _spooled(compiled, rows, links, spool)
+        else:
+            yield from _completed(compiled, rows, links)
+
+
+def _plain(compiled: CompiledMapping, rows: Rows) -> Iterator[Batch]:
+    place = 0
+    for some in rows.batches():
+        batch = Batch(rows=len(some))
+        for row in some:
+            place += 1
+            try:
+                batch.resources.append(encode(compiled(row)))
+            except RejectError as error:
+                batch.rejects.append(Reject(place, compiled.identify(row), error.attribute, error.reason))
+        yield batch
+
+
+def _completed(compiled: CompiledMapping, rows: Rows, links: UserLinks) -> Iterator[Batch]:
+    """Complete each user as it comes."""
+    for batch, users in _mapped(compiled, rows, links):
+        _complete(batch, users, links)
+        yield batch
+
+
+def _spooled(compiled: CompiledMapping, rows: Rows, links: UserLinks, spool: Spool) -> Iterator[Batch]:
+    """Complete the users when everybody is known: a manager's row may come last."""
+    for batch, users in _mapped(compiled, rows, links):
+        spool.add(users)
+        yield batch
+    for users in spool:
+        batch = Batch(rows=0)
+        _complete(batch, users, links)
+        yield batch
+
+
+def _mapped(compiled: CompiledMapping, rows: Rows, links: UserLinks) -> Iterator[tuple[Batch, list[Incomplete]]]:
+    """Yield each batch with its rejects, and the users of its other rows."""
+    place = 0
+    for some in rows.batches():
+        batch = Batch(rows=len(some))
+        users = []
+        for row in some:
+            place += 1
+            try:
+                resource = compiled(row)
+                users.append(links.begin(place, row, resource))
+            except RejectError as error:
+                resource_id = compiled.identify(row)
+                links.note_reject(row, resource_id, compiled.shown_name(row))
+                batch.rejects.append(Reject(place, resource_id, error.attribute, error.reason))
+        links.flush()
+        yield batch, users
+
+
+def _complete(batch: Batch, users: list[Incomplete], links: UserLinks) -> None:
+    for user in users:
+        try:
+            batch.resources.append(encode(links.complete(user)))
+        except RejectError as error:
+            batch.rejects.append(Reject(user.row, user.resource.id, error.attribute, error.reason))
 
 
 @contextlib.contextmanager
-def open_reading(config: Config) -> Iterator[Iterator[Opened | Batch]]:
+def open_reading(config: Config, scratch: Path) -> Iterator[Iterator[Message]]:
     """Return what `read` yields, from a process of its own where that is faster."""
     if config.source.driver != "sqlserver":
-        with contextlib.closing(read(config)) as stream:  # type: ignore[type-var]
+        with contextlib.closing(read(config, scratch)) as stream:  # type: ignore[type-var]
             yield stream
         return
-    process, receiver = start_child(_child, config, name="scim-reading")
+    process, receiver = start_child(_child, config, scratch, name="scim-reading")
     try:
         yield _receive(receiver)
     finally:
@@ -96,7 +174,7 @@ def open_reading(config: Config) -> Iterator[Iterator[Opened | Batch]]:
         end_child(process)
 
 
-def _receive(receiver: Connection) -> Iterator[Opened | Batch]:
+def _receive(receiver: Connection) -> Iterator[Message]:
     while True:
         try:
             message = receiver.recv()
@@ -111,11 +189,11 @@ def _receive(receiver: Connection) -> Iterator[Opened | Batch]:
         yield message
 
 
-def _child(config: Config, sender: Connection) -> None:
+def _child(config: Config, scratch: Path, sender: Connection) -> None:
     become_child()
     with contextlib.suppress(BrokenPipeError):
         try:
-            for message in read(config):
+            for message in read(config, scratch):
                 sender.send(message)
             sender.send(None)
         except SnapshotError as error:

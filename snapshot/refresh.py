@@ -11,36 +11,40 @@ import sqlite3
 import time
 from array import array
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
-from snapshot.bodies import BodyWriter
 from snapshot.changes import NAME as CHANGES
 from snapshot.changes import Change, Comparison
+from snapshot.compiler import NULL_ID
 from snapshot.config import config_digest
 from snapshot.control import Progress
-from snapshot.decode import user_name_of
+from snapshot.decode import display_name_of, user_name_of
 from snapshot.encode import Encoded, time_text
 from snapshot.errors import PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
 from snapshot.history import History, publication_ms, stamp_ms
 from snapshot.index import IndexWriter
 from snapshot.layout import NAME as INDEX_NAME
-from snapshot.mapping import NULL_ID
 from snapshot.previous import Previous, open_previous
 from snapshot.quarantine import content_digest, same_in_quarantine
-from snapshot.reader import Bodies, body_name, offsets_name, open_generation
+from snapshot.reader import Bodies, open_generation
 from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
+from snapshot.rejects import RejectLog
+from snapshot.related_writer import RelatedWriter
+from snapshot.relation_rows import RelationBatch, check_relations
+from snapshot.relations import Relations, has_relations
+from snapshot.resource_types import GROUPS, USERS, ResourceType, resource_types
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
-from snapshot.stamp import STAMPED_FILES, stamp_generation
+from snapshot.stamp import stamp_generation, stamped_files
 from snapshot.store import (
     ChangeFacts,
     EmptiedFacts,
     Manifest,
+    RelatedFacts,
     Staging,
     TypeFacts,
     generation_directory,
@@ -53,6 +57,8 @@ from snapshot.store import (
     writer_lock,
 )
 from snapshot.tombstones import Tombstones
+from snapshot.type_writer import TypeWriter
+from snapshot.user_links import check_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,10 +67,9 @@ if TYPE_CHECKING:
 
     Report = Callable[[Progress], None]
 
-REJECTS = "rejects.jsonl"
+RELATED_CHANGES = "related_changes.jsonl"
 _REPORT_SECONDS = 0.5
-_DIGEST_BYTES = 16
-_DIGEST_MODULUS = 1 << (8 * _DIGEST_BYTES)
+_SCRATCH = ".relations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ def _is_unchanged(config: Config, new: Manifest, previous: Manifest) -> bool:
     """Tell whether the generation in force says the same, and is whole: a damaged one is always replaced."""
     if (
         new.changes != ChangeFacts()
+        or any(facts != ChangeFacts() for facts in new.type_changes.values())
         or new.config_digest != previous.config_digest
         or new.rejects_digest != previous.rejects_digest
         or new.format_version != previous.format_version
@@ -138,11 +144,13 @@ def _put_aside(config: Config, staging: Staging, manifest: Manifest) -> int:
 
 
 def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Connect, compare the mapping with the columns, read no row; return (isolation, columns, warnings)."""
+    """Connect, compare all rules with the columns, read no row; return (isolation, columns of the users, warnings)."""
     with open_source(config) as source:
+        related = check_relations(config, source)
         columns = source.columns(config.source.users)
         compiled = compile_mapping(config, columns)
-        return source.isolation, columns, (*source.warnings, *compiled.warnings)
+        check_columns(config, columns)
+        return source.isolation, columns, (*source.warnings, *compiled.warnings, *related)
 
 
 class _Refresh:
@@ -159,25 +167,17 @@ class _Refresh:
         # A generation that was published before may be lost for us and still be served.
         self._is_first = previous is None and not was_published(config.data_dir)
         self._history = History(previous, self._marker_ms)
-        self._index = IndexWriter(self._directory / INDEX_NAME, config.mapping)
-        self._bodies = [
-            BodyWriter(
-                self._directory / body_name(USER, version),
-                self._directory / offsets_name(USER, version),
-                version,
-                config.base_url(version),
-            )
-            for version in ScimVersion
-        ]
-        self._rejects = (self._directory / REJECTS).open("wb", buffering=1 << 16)
-        self._reject_reasons: dict[str, int] = {}
-        self._rejected = 0
+        self._index = IndexWriter(self._directory / INDEX_NAME, config)
+        self._users = TypeWriter(self._directory, config, USERS)
+        self._related: dict[str, TypeWriter] = {}
+        self._related_rows: dict[str, int] = {}
+        self._scratch = staging.directory / _SCRATCH
+        self._relations: Relations | None = None
+        self._rejects = RejectLog(self._directory)
         self._rows = 0
-        self._written = 0
         self._rowless_from = 0
         self._kept = 0
         self._omitted = 0
-        self._rejects_sum = 0
         self._warnings: list[str] = []
         if previous is not None and previous.is_stale:
             self._warnings.append(
@@ -194,21 +194,26 @@ class _Refresh:
         """Do it all up to the manifest."""
         opened = self._read()
         self._order()
+        self._write_related()
         self._tell("index")
         with self._phase("index"):
             users, active, removed = self._index.count()
+            links = self._count_links()
             self._index.finish()
+            self._reject_dangling()
         with self._phase("changes"):
             facts, emptied = self._compare(users)
+            type_changes = self._compare_related()
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
-            names = {INDEX_NAME, REJECTS, CHANGES, *(name for body in self._bodies for name in body.names)}
-            for name in names.difference(STAMPED_FILES):
-                self._staging.adopt(name)
+            stamped = stamped_files(self._directory)
+            for path in self._directory.iterdir():
+                if path.name not in stamped:
+                    self._staging.adopt(path.name)
         moment_ms = self._stamp()
         with self._phase("checksum"):
-            for name in STAMPED_FILES:
+            for name in stamped:
                 self._staging.adopt(name)
         previous = self._previous.manifest if self._previous else None
         manifest = Manifest(
@@ -216,15 +221,24 @@ class _Refresh:
             created_at=time_text(moment_ms).decode("ascii"),
             created_ms=moment_ms,
             config_digest=config_digest(self._config),
-            resource_types={USER: TypeFacts(count=users, active=active, removed=removed)},
+            resource_types={
+                USER: TypeFacts(count=users, active=active, removed=removed),
+                **{name: TypeFacts(count=writer.count) for name, writer in self._related.items()},
+            },
             rows=self._rows,
-            rejects=self._rejected,
-            reject_reasons=self._reject_reasons,
-            rejects_digest=f"{self._rejects_sum:032x}",
+            rejects=self._rejects.users,
+            reject_reasons=self._rejects.reasons,
+            rejects_digest=self._rejects.digest,
             kept=self._kept,
             omitted=self._omitted,
             changes=facts,
             emptied=emptied,
+            related={
+                name: RelatedFacts(rows, self._rejects.sections.get(name, 0))
+                for name, rows in self._related_rows.items()
+            },
+            links=links,
+            type_changes=type_changes,
             seconds={name: round(seconds, 3) for name, seconds in self._seconds.items()},
             files=self._staging.files,
             previous=previous.generation if previous else None,
@@ -238,21 +252,36 @@ class _Refresh:
     def _read(self) -> Opened:
         """Stream everything the source has through history, bodies and index."""
         self._tell("connect")
-        with self._phase("read"), open_reading(self._config) as stream:
-            opened = next(stream)
-            assert isinstance(opened, Opened)  # noqa: S101 (for the type checker)
-            expected = opened.expected
-            if expected is None and self._previous is not None:
-                expected = self._previous.manifest.rows
-            for batch in stream:
-                assert isinstance(batch, Batch)  # noqa: S101
-                self._rows += batch.rows
-                for reject in batch.rejects:
-                    self._take_reject(reject)
-                for parts in batch.resources:
-                    self._take(Encoded(parts))
-                self._tell("read", expected=expected)
+        opened: Opened | None = None
+        expected: int | None = None
+        with self._phase("read"), open_reading(self._config, self._scratch) as stream:
+            for message in stream:
+                if isinstance(message, RelationBatch):
+                    self._take_relations(message)
+                elif isinstance(message, Opened):
+                    opened, expected = message, message.expected
+                    if expected is None and self._previous is not None:
+                        expected = self._previous.manifest.rows
+                else:
+                    self._take_batch(message)
+                    self._tell("read", expected=expected)
+        assert opened is not None  # noqa: S101 (a stream that ends has begun)
+        if has_relations(self._config):
+            self._relations = Relations(self._config, self._scratch)
         return opened
+
+    def _take_relations(self, batch: RelationBatch) -> None:
+        self._related_rows[batch.section] = self._related_rows.get(batch.section, 0) + batch.rows
+        for reject in batch.rejects:
+            self._rejects.add_related(reject.section, reject.id, reject.attribute, reject.reason)
+        self._tell("read")
+
+    def _take_batch(self, batch: Batch) -> None:
+        self._rows += batch.rows
+        for reject in batch.rejects:
+            self._take_reject(reject)
+        for parts in batch.resources:
+            self._take(Encoded(parts))
 
     def _take(self, encoded: Encoded) -> None:
         """Write one resource that a row stands for."""
@@ -267,19 +296,16 @@ class _Refresh:
         self._write(encoded, created if encoded.created is None else encoded.created, modified)
 
     def _write(self, encoded: Encoded, created: int, modified: int, removed: int | None = None) -> None:
-        self._index.add(self._written, encoded, created, modified, removed)
-        created_text, modified_text = time_text(created), time_text(modified)
-        for body in self._bodies:
-            body.add(encoded, created_text, modified_text)
-        self._written += 1
+        self._index.add(self._users.count, encoded, created, modified, removed)
+        self._users.write(encoded, created, modified)
 
     def _add_rowless(self) -> None:
         """Add the users of the generation before that no row stands for, after all the others."""
-        self._rowless_from = self._written
+        self._rowless_from = self._users.count
         if self._previous is None:
             return
         policy, mapping = self._config.policy, self._config.mapping
-        tombstones = Tombstones(self._previous, policy, mapping, self._marker_ms)
+        tombstones = Tombstones(self._previous, policy, mapping, self._marker_ms, self._relations)
         names: set[str] = set()
         for user in tombstones.of(self._history):
             name = user.encoded.user_name.casefold()
@@ -300,23 +326,8 @@ class _Refresh:
             raise SourceError(
                 "query", f"Row {reject.row} has no id.", remedy='Mend it, or set policy.null_id = "reject".'
             )
-        self._reject(reject.id, reject.attribute, reject.reason, row=reject.row)
+        self._rejects.add(reject.id, reject.attribute, reject.reason, row=reject.row)
         self._history.note_reject(reject.id)
-
-    def _reject(self, resource_id: str, attribute: str, reason: str, *, row: int | None = None) -> None:
-        """Note a reject; `row` is unknown for a duplicate, which shows only after all rows were read."""
-        self._rejected += 1
-        key = f"{attribute}: {reason}"
-        self._reject_reasons[key] = self._reject_reasons.get(key, 0) + 1
-        # The id may hold lone surrogates, the very reason of the reject.
-        safe_id = resource_id.encode("utf-8", "backslashreplace").decode()
-        line: dict[str, int | str] = {"id": safe_id, "attribute": attribute, "reason": reason}
-        # A sum, because rows may come in any order: the same rejects give the same digest.
-        digest = blake2b(orjson.dumps(line), digest_size=_DIGEST_BYTES).digest()
-        self._rejects_sum = (self._rejects_sum + int.from_bytes(digest, "little")) % _DIGEST_MODULUS
-        if row is not None:
-            line = {"row": row, **line}
-        self._rejects.write(orjson.dumps(line) + b"\n")
 
     def _order(self) -> None:
         """Apply the duplicate policies, and bring everything into id order if it did not arrive so."""
@@ -326,12 +337,42 @@ class _Refresh:
             removed += self._drop_duplicates("user_name")
             self._add_rowless()
             if self._sorted and not removed:
-                for body in self._bodies:
-                    body.finish()
+                self._users.finish()
                 return
-            order = array("Q", self._index.reorder(self._rowless_from))
-            for body in self._bodies:
-                body.reorder(order)
+            self._users.reorder(array("Q", self._index.reorder(self._rowless_from)))
+
+    def _write_related(self) -> None:
+        """Write groups and entitlements, of which the members are known now."""
+        if self._relations is None:
+            return
+        self._tell("related")
+        with self._phase("related"):
+            writer = RelatedWriter(
+                self._directory, self._config, self._index, self._relations, self._previous, self._marker_ms
+            )
+            users, _, _ = self._index.count()
+            for resource_type in related_types(self._config):
+                self._related[resource_type.name] = writer.write(resource_type, users)
+
+    def _count_links(self) -> dict[str, int]:
+        """Return how many groups, roles and entitlements users have, all of them together."""
+        tables = {item.table for item in self._index.attributes if item.resource_type == USER}
+        names = [name for name in ("groups", "roles", "entitlements") if f"{USER}_{name}" in tables]
+        return {name: self._index.count_links(f"{USER}_{name}") for name in names}
+
+    def _reject_dangling(self) -> None:
+        """Note every membership, assignment and value that belongs to nobody who is published."""
+        if self._relations is not None:
+            for section, key, attribute, reason in self._relations.dangling(self._directory / INDEX_NAME):
+                self._rejects.add_related(section, key, attribute, reason)
+        self._close_relations()
+
+    def _close_relations(self) -> None:
+        """Remove the scratch database: it is no part of the generation."""
+        if self._relations is not None:
+            self._relations.close()
+            self._relations = None
+        self._scratch.unlink(missing_ok=True)
 
     def _drop_duplicates(self, column: str) -> int:
         policy = self._config.policy.duplicate_id if column == "id" else self._config.policy.duplicate_user_name
@@ -349,7 +390,7 @@ class _Refresh:
                 losers.append(ordinal)
                 if not (column == "id" and first_loser):
                     self._history.note_reject(resource_id, lost_row=True)
-                self._reject(
+                self._rejects.add(
                     resource_id,
                     attribute,
                     "another row has the same value, compared without case"
@@ -364,7 +405,7 @@ class _Refresh:
         with self._phase("stamp"):
             if self._is_first:
                 return self._marker_ms  # nobody can have imported before the first generation
-            size = sum((self._directory / name).stat().st_size for name in STAMPED_FILES)
+            size = sum((self._directory / name).stat().st_size for name in stamped_files(self._directory))
             ahead = stamp_ms(self._config.data_dir, body_bytes=size, poll_seconds=self._config.server.poll_seconds)
             moment_ms = max(ahead, self._marker_ms)
             stamp_generation(self._directory, self._marker_ms, moment_ms)
@@ -391,6 +432,41 @@ class _Refresh:
                 file.write(orjson.dumps(line) + b"\n")
             emptied = comparison.emptied()
         return ChangeFacts(**counts), emptied
+
+    def _compare_related(self) -> dict[str, ChangeFacts]:
+        """Write related_changes.jsonl: which groups and entitlements differ; return how many of each type."""
+        found: dict[str, ChangeFacts] = {}
+        before = self._previous.manifest.resource_types if self._previous is not None else {}
+        names = [*self._related, *(name for name in before if name != USER and name not in self._related)]
+        if not names:
+            return found
+        with (self._directory / RELATED_CHANGES).open("wb") as file:
+            for name in names:
+                counts: dict[str, int] = {}
+                for kind, resource_id, display in self._related_changes(name):
+                    counts[kind] = counts.get(kind, 0) + 1
+                    line = {"change": kind, "type": name, "id": resource_id, "displayName": display}
+                    file.write(orjson.dumps(line) + b"\n")
+                found[name] = ChangeFacts(**counts)
+        return found
+
+    def _related_changes(self, name: str) -> Iterator[tuple[str, str, str | None]]:
+        """Yield (kind, id, displayName) of every resource of a type that differs; none for the first generation."""
+        previous = self._previous
+        if previous is None:
+            return
+        writer = self._related.get(name)
+        new = Bodies(self._directory, name, ScimVersion.V2_0, writer.count) if writer is not None else None
+        index = self._directory / INDEX_NAME
+        with Comparison(previous.index, index, self._marker_ms) as comparison:
+            was_there = bool(previous.count(name))
+            for change in comparison.related(name, in_old=was_there, in_new=new is not None):
+                raw: bytes | memoryview = b""
+                if new is not None and change.new is not None:
+                    raw = new.slice(change.new, change.new + 1)
+                elif change.old is not None:
+                    raw = previous.resources(name, ScimVersion.V2_0, change.old, change.old + 1)
+                yield change.kind, change.id, display_name_of(raw)
 
     def _user_name(self, change: Change, bodies: Bodies) -> str | None:
         """Return the userName of somebody who differs, from the bodies: the index holds it without case."""
@@ -430,7 +506,13 @@ class _Refresh:
     def discard(self) -> None:
         """Close every file that a failure left open; harmless after success."""
         with contextlib.ExitStack() as stack:  # a full disk may keep one from closing, but not the others
+            stack.callback(self._close_relations)
             stack.callback(self._index.discard)
             stack.callback(self._rejects.close)
-            for body in self._bodies:
-                stack.callback(body.discard)
+            stack.callback(self._users.discard)
+
+
+def related_types(config: Config) -> tuple[ResourceType, ...]:
+    """Return the types beside users that have a section of their own."""
+    found = tuple(item for item in resource_types(config) if item not in {USERS, GROUPS})
+    return found if config.groups is None else (GROUPS, *found)

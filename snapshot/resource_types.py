@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from snapshot.scim import GROUP, GROUP_2_0, USER, USER_2_0, ScimVersion
+from snapshot.scim import GROUP, GROUP_2_0, OKTA_ENTITLEMENT, OKTA_ROLE, USER, USER_2_0, ScimVersion
 
 if TYPE_CHECKING:
     from snapshot.config import Config
+    from snapshot.related import Entitlements
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,20 @@ USERS = ResourceType(USER, "/Users", USER_2_0, "The people.")
 GROUPS = ResourceType(GROUP, "/Groups", GROUP_2_0, "The groups of people.")
 
 
-def resource_types(_config: Config) -> tuple[ResourceType, ...]:
+def resource_types(config: Config) -> tuple[ResourceType, ...]:
     """Return the resource types in the order in which Okta reads them: users, groups, then entitlements."""
-    return USERS, GROUPS
+    return USERS, GROUPS, *(_entitlements(item) for item in config.entitlements)
+
+
+def _entitlements(item: Entitlements) -> ResourceType:
+    versions = frozenset(ScimVersion) if item.scim_1_1 else frozenset({ScimVersion.V2_0})
+    urn = OKTA_ROLE if item.kind == "role" else OKTA_ENTITLEMENT
+    return ResourceType(item.name, item.endpoint, urn, item.description, versions)
+
+
+def hidden_links(config: Config, version: ScimVersion) -> frozenset[str]:
+    """Return the attributes that a version does not show: 1.1 has roles and entitlements only where asked for."""
+    if version is ScimVersion.V2_0:
+        return frozenset()
+    shown = {item.attribute for item in config.entitlements if item.scim_1_1}
+    return frozenset({"roles", "entitlements"} - shown)

@@ -6,11 +6,12 @@ The section mirrors the JSON of a user. Parsed here into frozen rules; `snapshot
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from snapshot.queries import KINDS, QUERY_KEYS, Query
+from snapshot.rule import RULE_KEYS, RULE_MARKS, Rule, Target, is_rule, read_target
 from snapshot.schema import (
     BOOLEAN,
     COMPLEX,
@@ -29,105 +30,66 @@ from snapshot.strict import Reader, nearest, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-Scalar = str | int | float | bool
 
+class ValueRows(msgspec.Struct, frozen=True):
+    """A query that gives values of users, any number each. `user` and `order` are columns of it."""
 
-class Rule(msgspec.Struct, frozen=True, rename={"true_values": "true", "false_values": "false"}):
-    """How one value is made. Exactly one of column, constant and template is set."""
-
-    column: str | None = None
-    constant: Scalar | None = None
-    template: str | None = None
-    type: Literal["string", "boolean", "integer", "decimal", "dateTime", "binary", "uniqueidentifier"] | None = None
-    trim: bool = True
-    case: Literal["lower", "upper"] | None = None
-    values: dict[str, Scalar] | None = None
-    unmapped: Literal["reject", "keep", "omit"] | bool = "reject"
-    true_values: tuple[Scalar, ...] | None = None
-    false_values: tuple[Scalar, ...] | None = None
-    default: Scalar | None = None
-    required: bool = False
-    optional: bool = False
-    timezone: str | None = None
-    format: str | None = None
-
-
-RULE_KEYS = frozenset(field.encode_name for field in msgspec.structs.fields(Rule))
-# A table of the mapping is a rule when it has one of these; else it is a complex attribute.
-RULE_MARKS = frozenset({"column", "constant", "template"})
-
-
-class Target(msgspec.Struct, frozen=True):
-    """One mapped single value: the attribute path, its type and the rule that makes it."""
-
-    path: AttributePath
-    attribute: Attribute
-    rule: Rule
+    query: Query
+    user: str
+    order: str = ""
 
 
 class PluralItem(msgspec.Struct, frozen=True):
-    """One entry of a multi-valued attribute: fixed type, display and primary, and the targets of its values."""
+    """One entry of a multi-valued attribute: fixed type and primary, and the targets of its values.
+
+    With `rows` it is as many entries as the query has rows for the user; `is_primary` tells which is the preferred.
+    """
 
     targets: tuple[Target, ...]
     type: str | None = None
     primary: bool = False
+    rows: ValueRows | None = None
+    is_primary: Target | None = None
+    separator: str = ""
 
 
 class Plural(msgspec.Struct, frozen=True):
-    """A multi-valued attribute made from columns of the row."""
+    """A multi-valued attribute. `urn` only for one of a custom extension, whose values are plain texts."""
 
     attribute: Attribute
     items: tuple[PluralItem, ...]
+    urn: str = ""
+
+    @property
+    def path(self) -> str:
+        """Its name with the URN, as filters write it."""
+        return f"{self.urn}:{self.attribute.name}" if self.urn else self.attribute.name
 
 
 class Mapping(msgspec.Struct, frozen=True):
     """The whole mapping. `singles` holds core and extension attributes; extension URNs are canonical.
 
     `created` makes meta.created; without it that is the time of the first publication. `active` is always there:
-    a person without a row any more is sent as inactive.
+    a person without a row any more is sent as inactive. `manager_key` is the column with the key of the manager's own
+    row, from which `manager` is made.
     """
 
     id: Target
     singles: tuple[Target, ...]
     plurals: tuple[Plural, ...]
     created: Target | None = None
+    manager_key: str = ""
 
     @property
     def extension_urns(self) -> tuple[str, ...]:
         """URNs of the extensions in use: enterprise first, then custom ones as configured."""
         urns = dict.fromkeys(target.path.urn for target in self.singles if target.path.urn)
+        urns |= dict.fromkeys(plural.urn for plural in self.plurals if plural.urn)
         return tuple(sorted(urns, key=lambda urn: urn != ENTERPRISE_2_0))
 
 
-_COLUMN_IN_TEMPLATE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}|[{}]")
 _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}:[^\s\"\\]+\Z")
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\Z")
-
-
-def template_parts(template: str) -> list[tuple[str, str]]:
-    """Split a template into (literal, column) pairs; ValueError says what is wrong with it.
-
-    >>> template_parts("{first} {last}")
-    [('', 'first'), (' ', 'last')]
-    """
-    parts: list[tuple[str, str]] = []
-    literal, end = "", 0
-    for match in _COLUMN_IN_TEMPLATE.finditer(template):
-        literal += template[end : match.start()]
-        end = match.end()
-        if match.group() in {"{{", "}}"}:
-            literal += match.group()[0]
-        elif match.group(1) and match.group(1).strip():
-            parts.append((literal, match.group(1).strip()))
-            literal = ""
-        elif match.group(1):
-            raise ValueError("no column between { and }")
-        else:
-            raise ValueError(f"a lone {match.group()} (write {match.group() * 2} for the character itself)")
-    literal += template[end:]
-    if literal:
-        parts.append((literal, ""))
-    return parts
 
 
 def read_mapping(reader: Reader, table: object) -> Mapping | None:
@@ -139,10 +101,14 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
     singles: list[Target] = []
     plurals: list[Plural] = []
     created: Target | None = None
+    manager_key = ""
     for name, value in table.items():
         key = f'mapping."{name}"' if ":" in name else f"mapping.{name}"
         if name.casefold().startswith("urn:") or name == "enterprise":
-            singles.extend(_extension(reader, name, value, key))
+            if canonical_urn(name) == ENTERPRISE_2_0:
+                manager_key, value = _manager(reader, value, key)  # noqa: PLW2901
+            for made in read_extension(reader, name, value, key):
+                (singles if isinstance(made, Target) else plurals).append(made)  # type: ignore[arg-type]
             continue
         if name.casefold() == "meta":
             created = _meta(reader, value, key)
@@ -155,11 +121,9 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
                 plurals.append(plural)
         elif attribute.type == COMPLEX:
             singles.extend(_complex(reader, attribute, value, key, urn=""))
-        elif target := _target(reader, AttributePath(attribute.name), attribute, value, key):
+        elif target := read_target(reader, AttributePath(attribute.name), attribute, value, key):
             singles.append(target)
-    _check_once(
-        reader, "mapping", [*(str(target.path) for target in singles), *(item.attribute.name for item in plurals)]
-    )
+    check_once(reader, "mapping", [*(str(target.path) for target in singles), *(item.path for item in plurals)])
     found = {str(target.path): target for target in singles}
     stated = {name.casefold() for name in table}
     for needed, example in (("id", "employee_id"), ("userName", "email")):
@@ -175,12 +139,29 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
         singles=tuple(target for target in singles if str(target.path) != "id"),
         plurals=tuple(plurals),
         created=created,
+        manager_key=manager_key,
     )
+
+
+def _manager(reader: Reader, table: object, key: str) -> tuple[str, object]:
+    """Read manager = { user = "column" }; return the column, and the table with the attributes that are made of it."""
+    stated = table.get("manager") if isinstance(table, dict) else None
+    if not isinstance(table, dict) or not isinstance(stated, dict) or "user" not in stated:
+        return "", table
+    column = stated["user"]
+    if not isinstance(column, str) or not column.strip():
+        reader.problem(f"{key}.manager.user", shown(column), "the column with the key of the manager's own row")
+    elif len(stated) > 1:
+        others = ", ".join(name for name in stated if name != "user")
+        reader.problem(f"{key}.manager", f"user beside {others}", "user alone: the rest comes from the manager's row")
+    else:
+        return column, {**table, "manager": {"value": {"column": column}, "displayName": {"column": column}}}
+    return "", {**table, "manager": {}}
 
 
 def _meta(reader: Reader, value: object, key: str) -> Target | None:
     """Read [mapping.meta]: only `created` can come from the source; lastModified is the time of publication."""
-    if not isinstance(value, dict) or _is_rule(value):
+    if not isinstance(value, dict) or is_rule(value):
         reader.problem(key, shown(value), 'a table, for example created = "hire_date"')
         return None
     for name in value:
@@ -196,10 +177,10 @@ def _meta(reader: Reader, value: object, key: str) -> Target | None:
     if stated is None:
         return None
     attribute = Attribute("created", DATE_TIME, description="When the resource was created.")
-    return _target(reader, AttributePath("meta", "created"), attribute, stated, f"{key}.created")
+    return read_target(reader, AttributePath("meta", "created"), attribute, stated, f"{key}.created")
 
 
-def _check_once(reader: Reader, key: str, names: Iterable[str]) -> None:
+def check_once(reader: Reader, key: str, names: Iterable[str]) -> None:
     """Note every name that stands there a second time, compared without case."""
     seen: set[str] = set()
     for name in names:
@@ -220,9 +201,9 @@ def _unknown_attribute(reader: Reader, key: str, name: str) -> None:
 
 def _complex(reader: Reader, attribute: Attribute, value: object, key: str, *, urn: str) -> Iterator[Target]:
     """Read a complex single-valued attribute: a table of sub-attributes (or the main one of `manager`)."""
-    if attribute.name == "manager" and (isinstance(value, str) or _is_rule(value)):
+    if attribute.name == "manager" and (isinstance(value, str) or is_rule(value)):
         value = {"value": value}
-    if not isinstance(value, dict) or _is_rule(value):
+    if not isinstance(value, dict) or is_rule(value):
         names = ", ".join(sub.name for sub in attribute.sub_attributes)
         reader.problem(key, shown(value), f"a table of its sub-attributes ({names})")
         return
@@ -230,11 +211,12 @@ def _complex(reader: Reader, attribute: Attribute, value: object, key: str, *, u
         sub = attribute.sub("value" if attribute.name == "manager" and name == "managerId" else name)
         if sub is None:
             reader.unknown(f"{key}.{name}", name, (item.name for item in attribute.sub_attributes))
-        elif target := _target(reader, AttributePath(attribute.name, sub.name, urn), sub, inner, f"{key}.{name}"):
+        elif target := read_target(reader, AttributePath(attribute.name, sub.name, urn), sub, inner, f"{key}.{name}"):
             yield target
 
 
-def _extension(reader: Reader, name: str, table: object, key: str) -> Iterator[Target]:
+def read_extension(reader: Reader, name: str, table: object, key: str) -> Iterator[Target | Plural]:
+    """Read the table of one extension: single values, and in a custom one lists of texts."""
     urn = canonical_urn(name)
     if not isinstance(table, dict):
         reader.problem(key, shown(table), "a table of attributes")
@@ -247,7 +229,7 @@ def _extension(reader: Reader, name: str, table: object, key: str) -> Iterator[T
                 reader.unknown(inner_key, inner_name, (item.name for item in ENTERPRISE_ATTRIBUTES))
             elif attribute.type == COMPLEX:
                 yield from _complex(reader, attribute, value, inner_key, urn=urn)
-            elif target := _target(reader, AttributePath(attribute.name, urn=urn), attribute, value, inner_key):
+            elif target := read_target(reader, AttributePath(attribute.name, urn=urn), attribute, value, inner_key):
                 yield target
         return
     if urn.casefold() in RESERVED_URNS or not _URN.match(urn):
@@ -260,6 +242,10 @@ def _extension(reader: Reader, name: str, table: object, key: str) -> Iterator[T
                 inner_key, shown(inner_name), "a letter, then letters, digits, _ or - (RFC 7643 section 2.1)"
             )
             continue
+        if is_list(value):
+            if plural := _list(reader, inner_name, urn, value, inner_key):
+                yield plural
+            continue
         kind = (value.get("type") if isinstance(value, dict) else None) or STRING
         exact = Attribute(
             inner_name,
@@ -267,8 +253,54 @@ def _extension(reader: Reader, name: str, table: object, key: str) -> Iterator[T
             case_exact=kind == "binary",
             description="A custom attribute.",
         )
-        if target := _target(reader, AttributePath(inner_name, urn=urn), exact, value, inner_key):
+        if target := read_target(reader, AttributePath(inner_name, urn=urn), exact, value, inner_key):
             yield target
+
+
+def is_list(value: object) -> bool:
+    """Tell whether a custom attribute is a list: an array, a query, or a column with a separator."""
+    return isinstance(value, list) or (isinstance(value, dict) and bool({"separator", *KINDS}.intersection(value)))
+
+
+def _list(reader: Reader, name: str, urn: str, value: object, key: str) -> Plural | None:
+    """Read a custom multi-valued attribute: its values are texts, in the order of columns and rows."""
+    attribute = Attribute(name, STRING, multi_valued=True, description="A custom attribute.")
+    before = len(reader.problems)
+    items = []
+    for place, entry in enumerate(value if isinstance(value, list) else [value], 1):
+        entry_key = f"{key}[{place}]" if isinstance(value, list) else key
+        entry = {"column": entry} if isinstance(entry, str) else entry  # noqa: PLW2901
+        if not isinstance(entry, dict):
+            reader.problem(
+                entry_key, shown(entry), 'a column, or a table such as { column = "skills", separator = ";" }'
+            )
+            continue
+        rows, rest = _value_rows(reader, entry, entry_key)
+        separator = rest.pop("separator", "")
+        if not isinstance(separator, str):
+            reader.problem(f"{entry_key}.separator", shown(separator), 'a text, for example ";"')
+            continue
+        single = Attribute(name, STRING, description=attribute.description)
+        if target := read_target(reader, AttributePath(name, urn=urn), single, rest, entry_key):
+            items.append(PluralItem(targets=(target,), rows=rows, separator=separator))
+    return Plural(attribute, tuple(items), urn) if len(reader.problems) == before and items else None
+
+
+def _value_rows(reader: Reader, entry: dict[str, Any], key: str) -> tuple[ValueRows | None, dict[str, Any]]:
+    """Take the query out of an entry; return it, and the rest."""
+    if not any(name in entry for name in KINDS):
+        return None, dict(entry)
+    query = reader.struct(Query, {name: item for name, item in entry.items() if name in QUERY_KEYS}, key)
+    rest = {name: item for name, item in entry.items() if name not in QUERY_KEYS}
+    names = {name: rest.pop(name, "") for name in ("user", "order")}
+    for name, column in names.items():
+        if not isinstance(column, str):
+            reader.problem(f"{key}.{name}", shown(column), "a column of the query")
+    if not names["user"]:
+        reader.problem(f"{key}.user", "nothing", "the column of the query with the key of the user")
+    if query is None or not isinstance(names["order"], str) or not isinstance(names["user"], str):
+        return None, rest
+    return ValueRows(query, names["user"], names["order"]), rest
 
 
 def _plural(reader: Reader, attribute: Attribute, value: object, key: str) -> Plural | None:
@@ -291,6 +323,9 @@ def _plural_item(reader: Reader, attribute: Attribute, entry: object, key: str) 
     has_value = attribute.sub("value") is not None
     if isinstance(entry, str) and has_value:
         entry = {"value": entry}
+    rows: ValueRows | None = None
+    if isinstance(entry, dict):
+        rows, entry = _value_rows(reader, entry, key)
     if not isinstance(entry, dict):
         reader.problem(
             key, shown(entry), f'a table, for example {{ value = "{attribute.name}_column", type = "work" }}'
@@ -301,6 +336,12 @@ def _plural_item(reader: Reader, attribute: Attribute, entry: object, key: str) 
         rule = {name: item for name, item in entry.items() if name in RULE_KEYS and name != "type"}
         entry = {"value": rule, **{name: item for name, item in entry.items() if name not in rule}}
     primary = entry.get("primary", False)
+    is_primary: Target | None = None
+    if rows is not None and not isinstance(primary, bool):
+        preferred = attribute.sub("primary") or Attribute("primary", BOOLEAN)
+        path = AttributePath(attribute.name, "primary")
+        is_primary = read_target(reader, path, preferred, primary, f"{key}.primary")
+        primary = False
     if not isinstance(primary, bool):
         reader.problem(f"{key}.primary", shown(primary), "true or false")
         return None
@@ -315,116 +356,18 @@ def _plural_item(reader: Reader, attribute: Attribute, entry: object, key: str) 
         sub = attribute.sub(name)
         if sub is None:
             reader.unknown(f"{key}.{name}", name, (item.name for item in attribute.sub_attributes))
-        elif target := _target(reader, AttributePath(attribute.name, sub.name), sub, value, f"{key}.{name}"):
+        elif target := read_target(reader, AttributePath(attribute.name, sub.name), sub, value, f"{key}.{name}"):
             targets.append(target)
-    _check_once(reader, key, (target.path.sub for target in targets))
+    check_once(reader, key, (target.path.sub for target in targets))
     if has_value and not any(name.casefold() == "value" for name in entry):
         reader.problem(key, "no value", 'a value, for example value = "email"')
         return None
     if not targets:
         return None
-    return PluralItem(targets=tuple(targets), type=kind if isinstance(kind, str) else None, primary=primary)
-
-
-def _is_rule(value: object) -> bool:
-    return isinstance(value, dict) and bool(RULE_MARKS.intersection(value))
-
-
-def _target(reader: Reader, path: AttributePath, attribute: Attribute, value: object, key: str) -> Target | None:
-    rule = _rule(reader, attribute, value, key)
-    return None if rule is None else Target(path=path, attribute=attribute, rule=rule)
-
-
-def _rule(reader: Reader, attribute: Attribute, value: object, key: str) -> Rule | None:
-    """Read one rule: a column name, a template ("{a} {b}"), or a table."""
-    if isinstance(value, str):
-        if not value.strip():
-            reader.problem(key, shown(value), "the name of a column")
-            return None
-        value = {"template": value} if "{" in value else {"column": value}
-    if not isinstance(value, dict):
-        reader.problem(key, shown(value), 'a column ("first_name"), a template ("{first} {last}") or a table')
-        return None
-    rule = reader.struct(Rule, value, key)
-    if rule is None:
-        return None
-    before = len(reader.problems)
-    _check_rule(reader, attribute, rule, key, value)
-    return rule if len(reader.problems) == before else None
-
-
-def _check_rule(reader: Reader, attribute: Attribute, rule: Rule, key: str, table: dict[str, Any]) -> None:
-    given = [name for name in ("column", "constant", "template") if getattr(rule, name) is not None]
-    if len(given) != 1:
-        reader.problem(key, " and ".join(given) or "none of them", "exactly one of column, constant and template")
-    if rule.template is not None:
-        try:
-            if not any(column for _, column in template_parts(rule.template)):
-                reader.problem(f"{key}.template", shown(rule.template), "at least one {column} (or use constant)")
-        except ValueError as error:
-            reader.problem(f"{key}.template", str(error), 'text with {column} in it, for example "{first} {last}"')
-    if rule.type and rule.type != attribute.type and not (rule.type == "uniqueidentifier" and attribute.type == STRING):
-        reader.problem(f"{key}.type", shown(rule.type), f"{attribute.type}, the type of {attribute.name} (or no type)")
-    if attribute.type != "boolean" and (rule.true_values is not None or rule.false_values is not None):
-        reader.problem(key, "true/false values", f"them only for a boolean; {attribute.name} is {attribute.type}")
-    if isinstance(rule.unmapped, bool) and attribute.type != "boolean":
-        reader.problem(f"{key}.unmapped", shown(rule.unmapped), '"reject", "keep" or "omit"')
-    if "unmapped" in table and rule.values is None and attribute.type != "boolean":
-        reader.problem(f"{key}.unmapped", shown(rule.unmapped), "it only beside values or on a boolean")
-    for name in ("format", "timezone"):
-        if attribute.type != DATE_TIME and getattr(rule, name) is not None:
-            found = shown(getattr(rule, name))
-            reader.problem(f"{key}.{name}", found, f"it only for a dateTime; {attribute.name} is {attribute.type}")
-    if rule.optional and (rule.column is None or rule.required or attribute.required):
-        expected = "it only beside column, for an attribute that may be missing"
-        reader.problem(f"{key}.optional", "true (boolean)", expected)
-    if attribute.type == BOOLEAN and rule.values is not None:
-        _check_boolean_values(reader, rule, key)
-    _check_constants(reader, attribute, rule, key)
-    if rule.timezone is not None:
-        check_timezone(reader, rule.timezone, f"{key}.timezone")
-    overlap = _folded(rule.true_values) & _folded(rule.false_values)
-    if overlap:
-        reader.problem(key, f"{min(overlap)} as true and as false", "each value on one side only")
-
-
-def _check_boolean_values(reader: Reader, rule: Rule, key: str) -> None:
-    """The values of a boolean lead to true or false, never to a text that would be guessed about."""
-    if rule.true_values is not None or rule.false_values is not None:
-        reader.problem(f"{key}.values", "values beside true or false", "one of the two ways to state a boolean")
-    for name, value in (rule.values or {}).items():
-        if not isinstance(value, bool):
-            reader.problem(f'{key}.values."{name}"', shown(value), "true or false")
-
-
-def _check_constants(reader: Reader, attribute: Attribute, rule: Rule, key: str) -> None:
-    """A constant or a default of a typed attribute must have that type: nothing is guessed from it."""
-    wanted: dict[str, tuple[type, ...]] = {"boolean": (bool,), "integer": (int,), "decimal": (int, float)}
-    kinds = wanted.get(attribute.type, (str, int, float, bool) if attribute.type == STRING else (str,))
-    for name in ("constant", "default"):
-        value = getattr(rule, name)
-        if value is None:
-            continue
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            reader.problem(f"{key}.{name}", shown(value), f"a value of type {attribute.type}")
-
-
-def _folded(values: tuple[Scalar, ...] | None) -> set[str]:
-    return {boolean_key(value) for value in values or ()}
-
-
-def boolean_key(value: object) -> str:
-    """Return the text by which true and false values are compared: no case, no outer blanks, 1.0 is 1."""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip().casefold()
-
-
-def check_timezone(reader: Reader, name: str, key: str) -> None:
-    """Note a problem unless `name` is a time zone of the IANA database."""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        reader.problem(key, shown(name), "an IANA time zone, for example Europe/Paris or UTC")
+    return PluralItem(
+        targets=tuple(targets),
+        type=kind if isinstance(kind, str) else None,
+        primary=primary,
+        rows=rows,
+        is_primary=is_primary,
+    )

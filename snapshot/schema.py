@@ -156,6 +156,28 @@ GROUP_ATTRIBUTES: tuple[Attribute, ...] = (
 )
 
 
+# As Okta describes roles and entitlements; roles have no `type`.
+ENTITLEMENT_ATTRIBUTES: tuple[Attribute, ...] = (
+    Attribute("displayName", required=True, description="The name shown to people."),
+    Attribute("type", required=True, description="The name of the resource type."),
+    Attribute("description", description="What it is for; at most 1,000 characters."),
+)
+
+# RFC 7643 section 4.1.2; the memberships of the source make it.
+USER_GROUPS = Attribute(
+    "groups",
+    COMPLEX,
+    multi_valued=True,
+    description="The groups that the user belongs to.",
+    sub_attributes=(
+        Attribute("value", case_exact=True, description="The id of the group."),
+        Attribute("$ref", REFERENCE, case_exact=True, reference_types=("Group",), description="Where the group is."),
+        Attribute("display", description="The name of the group."),
+        Attribute("type", description="direct, or indirect through a subgroup."),
+    ),
+)
+
+
 def find_attribute(attributes: tuple[Attribute, ...], name: str) -> Attribute | None:
     """Return the attribute of that name, compared without case (RFC 7643 section 2.1)."""
     folded = name.casefold()

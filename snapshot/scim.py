@@ -6,7 +6,7 @@ On-Premises Provisioning pages for the capability extension.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +21,11 @@ SERVICE_PROVIDER_CONFIG_2_0 = "urn:ietf:params:scim:schemas:core:2.0:ServiceProv
 LIST_RESPONSE_2_0 = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
 ERROR_2_0 = "urn:ietf:params:scim:api:messages:2.0:Error"
 OKTA_PROVIDER_CONFIG = "urn:okta:schemas:scim:providerconfig:1.0"
+# Okta discovers roles and entitlements by these (SCIM 2.0 with entitlements, developer.okta.com).
+OKTA_ROLE = "urn:okta:scim:schemas:core:1.0:Role"
+OKTA_ENTITLEMENT = "urn:okta:scim:schemas:core:1.0:Entitlement"
+# Where Okta's agent looks for the description of a group; the core schema has none.
+GROUP_DESCRIPTION_URN = "urn:okta:custom:group:1.0"
 
 USER = "User"
 GROUP = "Group"
@@ -38,6 +43,8 @@ RESERVED_URNS = frozenset(
         LIST_RESPONSE_2_0,
         ERROR_2_0,
         OKTA_PROVIDER_CONFIG,
+        OKTA_ROLE,
+        OKTA_ENTITLEMENT,
     )
 )
 
@@ -100,7 +107,8 @@ class Resource:
     """One user as the mapping made it: JSON-ready values without nulls, in no SCIM version yet.
 
     `core` begins with `id`; `extensions` is keyed by canonical URN and holds no empty extension. `created` is the
-    dateTime of a mapped meta.created, else None.
+    dateTime of a mapped meta.created, else None. `links` refer to other resources: groups, roles and entitlements of a
+    user, members of a group. Other types than users have no userName.
     """
 
     id: str
@@ -109,3 +117,4 @@ class Resource:
     core: dict[str, Any]
     extensions: dict[str, dict[str, Any]]
     created: str | None = None
+    links: dict[str, list[dict[str, Any]]] = field(default_factory=dict)

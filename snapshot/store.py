@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 # What a writer writes. A reader opens every format up to this one.
 # 1: the first one.
 # 2: index.sqlite has User.removed; the manifest has removed, expired, kept, omitted, emptied, content, rejects_digest.
-FORMAT_VERSION = 2
+# 3: index.sqlite has attribute.type and tables of other types than User; the manifest has related, links, type_changes.
+FORMAT_VERSION = 3
 
 GENERATIONS = "generations"
 QUARANTINE = "quarantine"
@@ -80,6 +81,13 @@ class ChangeFacts(msgspec.Struct, frozen=True):
     expired: int = 0
 
 
+class RelatedFacts(msgspec.Struct, frozen=True):
+    """What was read of one query beside the users: its rows, and those that could not be used."""
+
+    rows: int
+    rejects: int = 0
+
+
 class EmptiedFacts(msgspec.Struct, frozen=True):
     """Of `filled` users that had an attribute in the generation before and are still there, `emptied` lost it."""
 
@@ -107,6 +115,9 @@ class Manifest(msgspec.Struct, frozen=True):
     kept: int = 0
     omitted: int = 0
     emptied: dict[str, EmptiedFacts] = {}
+    related: dict[str, RelatedFacts] = {}
+    links: dict[str, int] = {}
+    type_changes: dict[str, ChangeFacts] = {}
     refused: tuple[str, ...] = ()
     content: str = ""
     isolation: str = ""
@@ -184,7 +195,7 @@ def read_manifest(directory: Path) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptGenerationError(path, f"it is not a manifest ({error})") from None
     # Format 1 had no checksum of its own.
-    if manifest.format_version != 1 and _manifest_checksum(raw) != manifest.checksum:
+    if (manifest.format_version != 1 or manifest.checksum) and _manifest_checksum(raw) != manifest.checksum:
         raise CorruptGenerationError(path, "its checksum is not the one it holds")
     return manifest
 

@@ -6,7 +6,7 @@ person who left: sent as `active: false` for a while, because an incremental imp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from snapshot.decode import decode
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from snapshot.history import History
     from snapshot.lookup import Known
     from snapshot.previous import Previous
+    from snapshot.relations import Relations
     from snapshot.rules import Mapping
 
 _DAY_MS = 86_400_000
@@ -39,8 +40,11 @@ class Rowless:
 class Tombstones:
     """Decides and rebuilds, user by user. `damaged` counts those whose last content cannot be trusted."""
 
-    def __init__(self, previous: Previous, policy: Policy, mapping: Mapping, moment_ms: int) -> None:
+    def __init__(
+        self, previous: Previous, policy: Policy, mapping: Mapping, moment_ms: int, relations: Relations | None = None
+    ) -> None:
         self._previous = previous
+        self._relations = relations
         self._policy = policy
         self._moment_ms = moment_ms
         self._mapped = _Mapped(mapping)
@@ -70,7 +74,9 @@ class Tombstones:
         resource = self._last_content(known)
         if resource is None:
             return None
-        encoded = Encoded(encode(self._mapped.only(resource)))
+        resource = self._mapped.only(resource)
+        resource.links = self._links(resource.id)
+        encoded = Encoded(encode(resource))
         _, _, fingerprint, created, modified, _, _ = known
         return Rowless(encoded, created, self._modified(encoded, fingerprint, modified), None)
 
@@ -79,6 +85,7 @@ class Tombstones:
         if resource is None:
             return None
         resource.active = resource.core["active"] = False
+        resource.links = {}  # without a row somebody belongs to nothing
         encoded = Encoded(encode(self._mapped.only(resource)))
         _, _, fingerprint, created, modified, _, removed = known
         if removed is None:
@@ -88,6 +95,11 @@ class Tombstones:
     def _modified(self, encoded: Encoded, fingerprint: bytes, modified: int) -> int:
         same = encoded.fingerprint == fingerprint and not self._previous.is_stale
         return modified if same else self._moment_ms
+
+    def _links(self, resource_id: str) -> dict[str, list[dict[str, Any]]]:
+        """Return what somebody belongs to today, whose row cannot be used."""
+        key = self._relations.key_of(resource_id) if self._relations is not None else None
+        return self._relations.links(key) if self._relations is not None and key is not None else {}
 
     def _last_content(self, known: Known) -> Resource | None:
         """Read back what was published; None unless the index has the same digest of it."""
@@ -105,9 +117,10 @@ class _Mapped:
         for path in paths:
             if not path.urn:
                 self._core.setdefault(path.name, set()).add(path.sub)
-        for plural in mapping.plurals:
-            self._core[plural.attribute.name] = {""}
         self._extensions: dict[str, dict[str, set[str]]] = {}
+        for plural in mapping.plurals:
+            holder = self._extensions.setdefault(plural.urn, {}) if plural.urn else self._core
+            holder[plural.attribute.name] = {""}
         for path in paths:
             if path.urn:
                 self._extensions.setdefault(path.urn, {}).setdefault(path.name, set()).add(path.sub)
@@ -115,14 +128,8 @@ class _Mapped:
     def only(self, resource: Resource) -> Resource:
         """Return the resource with mapped attributes only; an extension that is left empty is gone."""
         cut = {urn: _cut(values, self._extensions.get(urn, {})) for urn, values in resource.extensions.items()}
-        return Resource(
-            resource.id,
-            resource.user_name,
-            resource.active,
-            _cut(resource.core, self._core),
-            {urn: values for urn, values in cut.items() if values},
-            resource.created,
-        )
+        extensions = {urn: values for urn, values in cut.items() if values}
+        return replace(resource, core=_cut(resource.core, self._core), extensions=extensions)
 
 
 def _cut(values: dict[str, Any], mapped: dict[str, set[str]]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def of(pid: int) -> list[int]:
-    """Return the children of a process, but for the one that multiprocessing tracks resources with."""
+    """Return the children that a process has made by multiprocessing, but for the one that tracks resources."""
     found = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += map(int, (task / "children").read_text().split())
-    return [child for child in found if alive(child) and b"resource_tracker" not in _command(child)]
+    return [child for child in found if alive(child) and b"multiprocessing.spawn" in _command(child)]
 
 
 def alive(pid: int) -> bool:

@@ -91,9 +91,16 @@ def person(number: int, /, **changes: str | None) -> dict[str, str | None]:
 class Directory:
     """A folder with a people table, its configuration and its generations."""
 
-    def __init__(self, folder: Path, *, mapping: Mapping[str, Any] | None = None, **server: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mapping: Mapping[str, Any] | None = None,
+        sections: Mapping[str, Any] | None = None,
+        **server: Any,
+    ) -> None:
         self.folder = folder
-        settings = tables(**server)
+        settings = {**tables(**server), **(sections or {})}
         settings["mapping"].update(mapping or {})
         settings["server"] = {name: value for name, value in settings["server"].items() if value is not None}
         self.config: Config = parse_config(settings, where="test", base=folder)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from snapshot.convert import make_converter, to_text
 from snapshot.errors import RejectError
-from snapshot.rules import Rule
+from snapshot.rule import Rule
 from snapshot.scim import DecimalText
 
 GUID = UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff")

@@ -21,7 +21,7 @@ from server import app as server_app
 from server import discovery, errors, resources
 from server.live import LiveSnapshot
 from snapshot import __main__ as tool
-from snapshot import commandline, config, control, legacy, refresh, rules, store
+from snapshot import commandline, config, control, legacy, queries, refresh, rejects, related, rule, rules, store
 from snapshot.convert import DEFAULT_FALSE, DEFAULT_TRUE
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name, open_snapshot
@@ -36,9 +36,14 @@ MARKDOWN = sorted([*TREE.glob("*.md"), *DOCS.glob("**/*.md")])
 # Struct -> (heading in docs/configuration.md, section of config.toml).
 SECTIONS: dict[type[msgspec.Struct], tuple[str, str]] = {
     config.Source: ("[source]", "source"),
-    config.Query: ("[source.users]", "source.users"),
+    queries.UsersQuery: ("[source.users]", "source.users"),
     config.SourceTls: ("[source.tls]", "source.tls"),
-    rules.Rule: ("[mapping]", "mapping.attribute"),
+    rule.Rule: ("[mapping]", "mapping.attribute"),
+    related.GroupKeys: ("[groups]", "groups"),
+    related.Members: ("[groups.members]", "groups.members"),
+    related.Subgroups: ("[groups.subgroups]", "groups.subgroups"),
+    related.EntitlementKeys: ("[entitlements.NAME]", "entitlements.NAME"),
+    related.Assignments: ("[entitlements.NAME.assignments]", "entitlements.NAME.assignments"),
     config.Policy: ("[policy]", "policy"),
     config.Guard: ("[guard]", "guard"),
     config.Schedule: ("[schedule]", "schedule"),
@@ -51,6 +56,13 @@ SECTIONS: dict[type[msgspec.Struct], tuple[str, str]] = {
 }
 # What Config holds beside its sections: made by the program, not by the file.
 NOT_KEYS = {"where", "base", "warnings"}
+# Made of the tables of [mapping], [groups] and [entitlements.NAME], whose keys stand above.
+MADE = {rules.Mapping, related.Groups, related.Entitlements}
+# Attributes, whose rules stand among the keys.
+ATTRIBUTES = {
+    "[groups]": {"id", "displayName", "externalId", "description"},
+    "[entitlements.NAME]": {"id", "displayName", "description"},
+}
 
 
 def text_of(path: str | Path) -> str:
@@ -88,18 +100,25 @@ def inner_structs(kind: Any) -> set[type[msgspec.Struct]]:
 
 def config_structs() -> set[type[msgspec.Struct]]:
     """Walk the configuration: every struct that a section of the file is read into."""
-    found: set[type[msgspec.Struct]] = {rules.Rule}
-    waiting: list[type[msgspec.Struct]] = [config.Config]
+    found: set[type[msgspec.Struct]] = {rule.Rule, related.GroupKeys, related.EntitlementKeys}
+    waiting: list[type[msgspec.Struct]] = [config.Config, related.GroupKeys, related.EntitlementKeys]
     while waiting:
         for field in msgspec.structs.fields(waiting.pop()):
-            for kind in inner_structs(field.type) - found - {rules.Mapping}:
+            for kind in inner_structs(field.type) - found - MADE:
                 found.add(kind)
                 waiting.append(kind)
     return found
 
 
+def own_fields(kind: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
+    """Return the fields of a section; where rows come from is written everywhere as in [source.users]."""
+    fields = msgspec.structs.fields(kind)
+    is_other_query = issubclass(kind, queries.Query) and kind is not queries.UsersQuery
+    return [field for field in fields if not (is_other_query and field.name in queries.QUERY_KEYS)]
+
+
 def config_keys() -> list[tuple[type[msgspec.Struct], msgspec.structs.FieldInfo]]:
-    return [(kind, field) for kind in SECTIONS for field in msgspec.structs.fields(kind)]
+    return [(kind, field) for kind in SECTIONS for field in own_fields(kind)]
 
 
 def test_every_section_is_known_here():
@@ -118,7 +137,8 @@ def test_no_key_is_invented():
     """docs/configuration.md describes no key that the configuration does not have."""
     described = sections_of(text_of("docs/configuration.md"))
     for kind, (heading, _) in SECTIONS.items():
-        assert {field.encode_name for field in msgspec.structs.fields(kind)} == first_cells(described[heading])
+        names = {field.encode_name for field in own_fields(kind)} | ATTRIBUTES.get(heading, set())
+        assert names == first_cells(described[heading])
     names = {field.encode_name for field in msgspec.structs.fields(config.Config)} - NOT_KEYS
     assert names == first_cells(described["Top level"])
 
@@ -132,7 +152,7 @@ def example_lines() -> dict[str, dict[str, tuple[Any, str]]]:
             section = match.group(1)
             found.setdefault(section, {})
             continue
-        match = re.match(r'(?:# )?([a-z_]+|"[^"]+") = (.*)$', line)
+        match = re.match(r'(?:# )?([a-z0-9_]+|"[^"]+") = (.*)$', line)
         if match is None:
             continue
         try:
@@ -189,7 +209,7 @@ def test_default_values_are_stated():
             for line in described[heading].splitlines()
             if line.startswith("| `") and (cells := [cell.strip() for cell in line.strip("|").split(" | ")])
         }
-        for field in msgspec.structs.fields(kind):
+        for field in own_fields(kind):
             if isinstance(field.default, (str, bool, int, float)):
                 shown = json.dumps(field.default)
                 assert f"`{shown}`" == rows[field.encode_name], f"{heading} {field.encode_name}"
@@ -217,9 +237,39 @@ def example_mappings() -> list[tuple[str, str, str]]:
     return re.findall(pattern, text_of("docs/mapping.md"), re.MULTILINE | re.DOTALL)
 
 
+def example_directories() -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return (SQL, configuration, (endpoint with id, resource) …) of every example of docs/mapping.md with tables."""
+    pattern = r"^```sql\n(.*?)^```\n\n```toml\n(.*?)^```\n((?:\n`/[^\n]*`\n\n```json\n.*?^```\n)+)"
+    found = re.findall(pattern, text_of("docs/mapping.md"), re.MULTILINE | re.DOTALL)
+    shown = r"^`(/[^\n]*)`\n\n```json\n(.*?)^```"
+    return [(sql, text, re.findall(shown, bodies, re.MULTILINE | re.DOTALL)) for sql, text, bodies in found]
+
+
 def test_every_mapping_block_is_an_example():
-    """Each TOML block in docs/mapping.md has a row before it and a user after it."""
-    assert [mapping for _, mapping, _ in example_mappings()] == blocks_of(text_of("docs/mapping.md"), "toml")
+    """Each TOML block in docs/mapping.md has a row or tables before it and resources after it."""
+    mappings = [mapping for _, mapping, _ in example_mappings()] + [text for _, text, _ in example_directories()]
+    assert sorted(mappings) == sorted(blocks_of(text_of("docs/mapping.md"), "toml"))
+
+
+@pytest.mark.parametrize("place", range(len(example_directories())))
+def test_directory_example(place: int, tmp_path: Path):
+    """Each example of docs/mapping.md with tables of its own gives the resources that are printed below it."""
+    sql, text, bodies = example_directories()[place]
+    with contextlib.closing(sqlite3.connect(tmp_path / "people.db")) as database:
+        database.executescript(sql)
+    tables = tomllib.loads(text)
+    tables["source"] |= {"driver": "sqlite", "path": "people.db"}
+    tables["server"] = {"auth": [{"type": "none"}]}
+    parsed = config.parse_config(tables, where="docs/mapping.md", base=tmp_path)
+    refresh.run_refresh(parsed)
+    snapshot = open_snapshot(tmp_path / "data")
+    names = {item.endpoint: item.name for item in resource_types(parsed)}
+    assert bodies
+    for path, body in bodies:
+        endpoint, _, resource_id = path.rpartition("/")
+        ordinal = snapshot.find(names[endpoint], resource_id)
+        made = json.loads(bytes(snapshot.resources(names[endpoint], ScimVersion.V2_0, ordinal, ordinal + 1)))
+        assert json.loads(body) == {name: made[name] for name in made if name not in {"schemas", "id", "meta"}}
 
 
 @pytest.mark.parametrize("place", range(len(example_mappings())))
@@ -254,7 +304,7 @@ def test_toml_in_documents(path: Path):
     """Each TOML block of the documents is TOML, and each that is a whole configuration is a valid one."""
     for block in blocks_of(text_of(path), "toml"):
         tables = tomllib.loads(block)
-        if {"source", "mapping"} <= set(tables):
+        if {"source", "mapping"} <= set(tables) and "driver" in tables["source"]:
             config.parse_config(tables, where=path.name, base=TREE)
 
 
@@ -374,7 +424,7 @@ def test_notes_are_described():
 def test_snapshot_format_is_described():
     """Each file of a generation and each field of its manifest is in docs/snapshot-format.md."""
     text = text_of("docs/snapshot-format.md")
-    files = [store.MANIFEST, store.CURRENT, INDEX_NAME, refresh.REJECTS, refresh.CHANGES, scheduler.LOCK_NAME]
+    files = [store.MANIFEST, store.CURRENT, INDEX_NAME, rejects.NAME, refresh.CHANGES, scheduler.LOCK_NAME]
     files += [name(USER, version) for name in (body_name, offsets_name) for version in ScimVersion]
     files += [store.CREATING, store.QUARANTINE, store.GENERATIONS, control.REQUESTS, control.STATUS]
     assert [] == [name for name in files if name not in text]

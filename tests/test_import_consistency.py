@@ -178,8 +178,9 @@ class Imports(RuleBasedStateMachine):
                 asked.append((reader, reading, reading.name, reading.next, reading.count or 1))
             else:
                 asked.append((reader, None, self._name(what, which), 1, count))
-        if self.expect.most_pins() + len(asked) > self.expect.max_pins:
-            self.expect.doubt()  # nobody knows in which order they come
+        crowded = self.expect.most_pins() + len(asked) > self.expect.max_pins
+        if crowded:
+            self.expect.doubt()
         newest = {self.world.served}
         requests = [
             (reader.client.credential, reader.client.version, name, start, count)
@@ -194,6 +195,8 @@ class Imports(RuleBasedStateMachine):
             else:
                 reading.count = number
                 self._check_later(reader, reading, start, page)
+        if crowded:
+            self.expect.doubt()  # nobody knows in which order they came: any of them may have pushed out any other
 
     def _under_way(self, who: int, which: int) -> Reading:
         """Return a list that a reader reads; it begins one if there is none."""

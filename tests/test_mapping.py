@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snapshot.compiler import NULL_ID
 from snapshot.errors import MappingError, RejectError
-from snapshot.mapping import NULL_ID, CompiledMapping
+from snapshot.mapping import CompiledMapping
 from snapshot.rules import read_mapping
 from snapshot.scim import ENTERPRISE_2_0, DecimalText
 from snapshot.strict import Reader

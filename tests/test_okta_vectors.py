@@ -16,8 +16,9 @@ from scim2_models import Error
 from server_fixtures import CUSTOM_URN, PASSWORD, Directory, basic, person, serving, wait_a_tick
 from strict_1_1 import parse_error, read_list
 
-from snapshot.config import Query, Source, environment_config
+from snapshot.config import Source, environment_config
 from snapshot.errors import PublishRefusedError, SourceError
+from snapshot.queries import UsersQuery
 from snapshot.refresh import run_refresh
 
 CORE = "urn:scim:schemas:core:1.0"
@@ -721,7 +722,7 @@ async def test_vector_47_drop_in_for_the_old_connector(tmp_path, monkeypatch):
             f"u{number}@x.example",
             number,
         )
-    source = Source(driver="sqlite", path="people.db", users=Query(table="users"))
+    source = Source(driver="sqlite", path="people.db", users=UsersQuery(table="users"))
     server = msgspec.structs.replace(config.server, host="127.0.0.1", port=0)
     directory.config = msgspec.structs.replace(config, source=source, server=server)
     run_refresh(directory.config)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.rules import read_mapping, template_parts
+from snapshot.rule import template_parts
+from snapshot.rules import read_mapping
 from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0
 from snapshot.strict import Reader
 

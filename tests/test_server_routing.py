@@ -7,21 +7,19 @@ from urllib.parse import quote
 import pytest
 from server_fixtures import Directory, person, serving
 
-from server import documents, endpoints
-from snapshot.resource_types import GROUPS, USERS, ResourceType
-from snapshot.scim import ScimVersion
+from snapshot.scim import OKTA_ENTITLEMENT
 
 BASES = pytest.mark.parametrize("base", ["v1", "v2"])
 WRITES = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-LICENSES = ResourceType("License", "/Licenses", "urn:x:License", "Licences.", frozenset({ScimVersion.V2_0}))
 
 
 @pytest.fixture
-async def api(tmp_path, monkeypatch):
+async def api(tmp_path):
     """A server with a third resource type, which only SCIM 2.0 has."""
-    for module in (documents, endpoints):
-        monkeypatch.setattr(module, "resource_types", lambda _config: (USERS, GROUPS, LICENSES))
-    directory = Directory(tmp_path).add(person(1), person(2))
+    entitlements = {"License": {"table": "licenses", "id": "id", "displayName": "name"}}
+    directory = Directory(tmp_path, sections={"entitlements": entitlements})
+    directory.run("CREATE TABLE licenses (id, name)")
+    directory.add(person(1), person(2))
     directory.publish()
     async with serving(directory) as api:
         yield api
@@ -51,7 +49,7 @@ async def test_a_resource_type_of_one_version_is_not_in_the_other(api):
     for method in ("GET", "POST"):
         assert 404 == (await api.send(method, "v1/Licenses")).status
     assert 404 == (await api.get("v1/ResourceTypes/License")).status
-    assert "urn:x:License" == (await api.get("v2/ResourceTypes/License")).json["schema"]
+    assert OKTA_ENTITLEMENT == (await api.get("v2/ResourceTypes/License")).json["schema"]
     assert 0 == (await api.get("v2/?filter=meta.resourceType%20eq%20%22License%22")).json["totalResults"]
 
 

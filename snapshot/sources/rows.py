@@ -10,7 +10,7 @@ from snapshot.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snapshot.config import Query
+    from snapshot.queries import Query
 
 Row = tuple[Any, ...]
 

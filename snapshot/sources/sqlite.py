@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from snapshot.config import Query, Source
+    from snapshot.config import Source
+    from snapshot.queries import Query
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ from snapshot.sources.tds_errors import explain
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from snapshot.config import Config, Query, Source
+    from snapshot.config import Config, Source
+    from snapshot.queries import Query
 
 # Before this version pymssql ignored the demand for encryption (pymssql issue 924).
 MIN_PYMSSQL = (2, 4, 3)

@@ -1,0 +1,66 @@
+"""TypeWriter: the bodies of one resource type, in each version that shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from snapshot.bodies import BodyWriter
+from snapshot.encode import Dresser, time_text
+from snapshot.reader import body_name, offsets_name
+from snapshot.resource_types import hidden_links
+from snapshot.scim import ScimVersion
+
+if TYPE_CHECKING:
+    from array import array
+    from pathlib import Path
+
+    from snapshot.config import Config
+    from snapshot.encode import Encoded
+    from snapshot.resource_types import ResourceType
+
+
+class TypeWriter:
+    """Writes each resource into the files of every version."""
+
+    def __init__(self, directory: Path, config: Config, resource_type: ResourceType) -> None:
+        self._bodies = [
+            BodyWriter(
+                directory / body_name(resource_type.name, version),
+                directory / offsets_name(resource_type.name, version),
+                Dresser(
+                    version,
+                    config.base_url(version),
+                    resource_type,
+                    hidden=hidden_links(config, version),
+                    manager_ref=bool(config.mapping.manager_key),
+                ),
+            )
+            for version in ScimVersion
+            if version in resource_type.versions
+        ]
+        self.names = tuple(name for body in self._bodies for name in body.names)
+        self.count = 0
+
+    def write(self, encoded: Encoded, created_ms: int, modified_ms: int) -> None:
+        """Append one resource."""
+        created, modified = time_text(created_ms), time_text(modified_ms)
+        for body in self._bodies:
+            body.add(encoded, created, modified)
+        self.count += 1
+
+    def finish(self) -> None:
+        """Write what is left and close."""
+        for body in self._bodies:
+            body.finish()
+
+    def reorder(self, order: array[int]) -> None:
+        """Write the files anew with the resources that `order` names, in that order; close them."""
+        for body in self._bodies:
+            body.reorder(order)
+
+    def discard(self) -> None:
+        """Close the files as they are."""
+        with contextlib.ExitStack() as stack:  # a full disk may keep one from closing, but not the others
+            for body in self._bodies:
+                stack.callback(body.discard)
