@@ -27,6 +27,8 @@ VARIABLES: dict[str, str] = {
     "DB_TLS_CA": "source.tls.ca",
     "DB_TLS_HOSTNAME": "source.tls.hostname",
     "SQL_TABLE": "source.users.table",
+    "SQL_ENTITLEMENTS_TABLE": "entitlements.Entitlement.table",
+    "SQL_USER_ENTITLEMENTS_TABLE": "entitlements.Entitlement.assignments.table",
     "SCIM_USERNAME": "server.auth[1].username",
     "SCIM_PASSWORD": "server.auth[1].password",
     "SCIM_ADMIN_TOKEN": "server.admin.token",
@@ -47,6 +49,10 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "DB_COLUMN_DISPLAY_NAME": ("displayName", "display_name"),
     "DB_COLUMN_ACTIVE": ("active", "active"),
     "DB_COLUMN_EXTERNAL_ID": ("externalId", "external_id"),
+}
+_ENTITLEMENT_COLUMNS: dict[str, tuple[str, str]] = {
+    "ENTITLEMENT_COLUMN_ID": ("id", "id"),
+    "ENTITLEMENT_COLUMN_DISPLAY": ("displayName", "display"),
 }
 # Columns that a table may lack while the variable is not set: the old connector left them out too.
 _OPTIONAL = frozenset({"DB_COLUMN_EMAIL", "DB_COLUMN_DISPLAY_NAME", "DB_COLUMN_EXTERNAL_ID"})
@@ -112,10 +118,24 @@ def legacy_tables(variables: Mapping[str, str]) -> tuple[dict[str, Any], tuple[s
         tables["schedule"] = {"interval_seconds": interval}
     if problems:
         raise ConfigError(problems)
-    warnings = [*source_warnings, *server_warnings]
     if "SQL_ENTITLEMENTS_TABLE" in variables:
-        warnings.append("SQL_ENTITLEMENTS_TABLE is set, but entitlements are not read; users are served without them")
-    return tables, tuple(warnings)
+        tables["entitlements"] = {"Entitlement": _entitlements(variables)}
+    return tables, (*source_warnings, *server_warnings)
+
+
+def _entitlements(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return [entitlements.Entitlement]: all entitlements as one type, for Okta knows types by their endpoints."""
+    column = {variable: variables.get(variable, default) for variable, (_, default) in _ENTITLEMENT_COLUMNS.items()}
+    return {
+        "table": variables["SQL_ENTITLEMENTS_TABLE"],
+        "id": {"column": column["ENTITLEMENT_COLUMN_ID"]},
+        "displayName": {"column": column["ENTITLEMENT_COLUMN_DISPLAY"]},
+        "assignments": {
+            "table": variables.get("SQL_USER_ENTITLEMENTS_TABLE", "user_entitlements"),
+            "user": "user_id",
+            "entitlement": "entitlement_id",
+        },
+    }
 
 
 def _source(variables: Mapping[str, str], problems: list[ConfigProblem]) -> tuple[dict[str, Any], list[str]]:
@@ -224,6 +244,8 @@ def named_after_variables(problems: Sequence[ConfigProblem]) -> list[ConfigProbl
     keys = {key: variable for variable, key in VARIABLES.items()}
     for variable, (attribute, _) in _COLUMNS.items():
         keys[f"mapping.{attribute}"] = keys[f"mapping.{attribute}.value"] = variable
+    for variable, (attribute, _) in _ENTITLEMENT_COLUMNS.items():
+        keys[f"entitlements.Entitlement.{attribute}"] = variable
     return [
         ConfigProblem(item.where, keys.get(item.key.removesuffix(".column"), item.key), item.found, item.expected)
         for item in problems

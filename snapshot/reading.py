@@ -70,8 +70,15 @@ Message = Opened | Batch | RelationBatch
 
 def compile_mapping(config: Config, columns: Sequence[str]) -> CompiledMapping:
     """Compile the configured mapping against the columns of the source; MappingError if they do not fit."""
-    try:
+    with variables_named(config):
         return CompiledMapping(config.mapping, columns, timezone=config.source.timezone, where=config.where)
+
+
+@contextlib.contextmanager
+def variables_named(config: Config) -> Iterator[None]:
+    """Name environment variables in problems of a configuration that was made of them."""
+    try:
+        yield
     except MappingError as error:
         if config.where != ENVIRONMENT:
             raise
@@ -87,7 +94,8 @@ def read(config: Config, scratch: Path) -> Iterator[Message]:
         source = stack.enter_context(open_source(config))
         relations = stack.enter_context(Relations(config, scratch)) if has_relations(config) else None
         if relations is not None:
-            yield from load_relations(config, source, relations)
+            with variables_named(config):
+                yield from load_relations(config, source, relations)
         rows = source.read(config.source.users)
         compiled = compile_mapping(config, rows.columns)
         links = None if relations is None else UserLinks(config, relations, rows.columns)

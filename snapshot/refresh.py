@@ -31,7 +31,7 @@ from snapshot.layout import NAME as INDEX_NAME
 from snapshot.previous import Previous, open_previous
 from snapshot.quarantine import content_digest, same_in_quarantine
 from snapshot.reader import Bodies, open_generation
-from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading
+from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading, variables_named
 from snapshot.rejects import RejectLog
 from snapshot.related_writer import RelatedWriter
 from snapshot.relation_rows import RelationBatch, check_relations
@@ -146,7 +146,8 @@ def _put_aside(config: Config, staging: Staging, manifest: Manifest) -> int:
 def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     """Connect, compare all rules with the columns, read no row; return (isolation, columns of the users, warnings)."""
     with open_source(config) as source:
-        related = check_relations(config, source)
+        with variables_named(config):
+            related = check_relations(config, source)
         columns = source.columns(config.source.users)
         compiled = compile_mapping(config, columns)
         check_columns(config, columns)

@@ -55,6 +55,11 @@ _ASSIGNED = """
     WHERE a.member = ? AND a.type = ? ORDER BY length(r.id), r.id
 """
 
+# Which of several stays must not depend on the order of the rows.
+_ADD_PERSON = """
+    INSERT INTO person VALUES (?, ?, ?)
+    ON CONFLICT(key) DO UPDATE SET id = excluded.id, display = excluded.display WHERE excluded.id < id
+"""
 _NOBODY = """NOT EXISTS (
     SELECT 1 FROM person AS p JOIN published."User" AS u ON u.id = p.id AND u.removed IS NULL WHERE p.key = x.member
 )"""
@@ -152,8 +157,8 @@ class Relations:
         )
 
     def add_people(self, rows: Iterable[tuple[str, str, str | None]]) -> None:
-        """Add who has a row (key, id, name to display); the first of several with the same key stays."""
-        self._db.executemany("INSERT OR IGNORE INTO person VALUES (?, ?, ?)", rows)
+        """Add who has a row (key, id, name to display); of several with the same key the smallest id stays."""
+        self._db.executemany(_ADD_PERSON, rows)
 
     def finish_related(self) -> None:
         """Make the look-ups quick, once everything but the users is there."""
@@ -241,8 +246,9 @@ class Relations:
 
     def key_of(self, resource_id: str) -> str | None:
         """Return the key of the user with this id; None if no row has it."""
-        row = self._db.execute("SELECT key FROM person WHERE id = ?", (resource_id,)).fetchone()
-        return row[0] if row else None
+        self._db.execute("CREATE INDEX IF NOT EXISTS person_by_id ON person(id, key)")
+        row = self._db.execute("SELECT MIN(key) FROM person WHERE id = ?", (resource_id,)).fetchone()
+        return None if row[0] is None else str(row[0])
 
     def dangling(self, users: Path) -> Iterator[tuple[str, str, str, str]]:
         """Yield what names nobody or nothing: (section, whose it is, attribute, reason). `users` is the finished index.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from snapshot.config import load_config
-from snapshot.errors import ConfigError, MappingError
+from snapshot.errors import ConfigError, ConfigProblem, MappingError
+from snapshot.legacy import named_after_variables
 from snapshot.mapping import CompiledMapping
 from snapshot.reading import compile_mapping
 from snapshot.scim import ScimVersion
@@ -165,7 +166,7 @@ def test_other_settings():
         SERVER_HOST="127.0.0.1", PORT="8081", SCIM_VERSION="2.0", SCIM_USERNAME="u", SQL_TABLE="hr.v_users",
         SSL_CERT_PATH="c.pem", SSL_KEY_PATH="k.pem", SCIM_PUBLIC_URL="https://s.example", SCIM_ADMIN_TOKEN="t",
         SCIM_DATA_DIR="d", REFRESH_INTERVAL_SECONDS="60", DB_TLS_VERIFY="none", DB_DRIVER="SQL Server",
-        SQL_ENTITLEMENTS_TABLE="entitlements",
+        SQL_ENTITLEMENTS_TABLE="dbo.rights",
     )  # fmt: skip
     server = config.server
     assert ("127.0.0.1", 8081, "u") == (server.host, server.port, server.auth[0].username)
@@ -173,7 +174,9 @@ def test_other_settings():
     assert ("c.pem", "k.pem", "t") == (server.tls.certificate, server.tls.key, server.admin.token.reveal())
     assert ("d", 60, "none") == (config.data_dir.name, config.schedule.interval_seconds, config.source.tls.verify)
     assert "hr.v_users" == config.source.users.table
-    assert any("SQL_ENTITLEMENTS_TABLE" in warning for warning in config.warnings)
+    (rights,) = config.entitlements
+    assert ("Entitlement", "/Entitlements", "dbo.rights") == (rights.name, rights.endpoint, rights.query.table)
+    assert "user_entitlements" == rights.assignments.table
     assert 9000 == load(PORT="8081", SERVER_PORT="9000").server.port
 
 
@@ -247,3 +250,9 @@ def test_the_file_wins(tmp_path):
     (tmp_path / "config.toml").write_text("[source]\n")
     lines = messages(dict(NEEDED))
     assert all(line.startswith("config.toml: ") for line in lines)
+
+
+def test_a_missing_column_of_entitlements_names_its_variable():
+    """What is wrong with the entitlements is said in the words of the environment."""
+    problem = ConfigProblem("environment", "entitlements.Entitlement.id", 'no column "id"', "a column of the source")
+    assert ["ENTITLEMENT_COLUMN_ID"] == [item.key for item in named_after_variables([problem])]
