@@ -14,7 +14,7 @@ from server.answer import scim_answer
 from server.cursors import Place, read_cursor, write_cursor
 from server.envelope import cursor_list_body, list_body
 from server.errors import ExpiredCursorError, NotReadyError
-from server.keys import ARCHIVE, CONFIG, FACTS, LISTINGS, LIVE, PINS, SCANNERS
+from server.keys import ARCHIVE, CONFIG, ENDPOINTS, FACTS, LISTINGS, LIVE, PINS, SCANNERS
 from server.listing import Listing
 from server.lookback import bounds_last_modified, look_back
 from server.partial import cut_down
@@ -146,8 +146,7 @@ async def _named(request: web.Request, client: Client, name: ListName, place: Pl
 
 
 def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
-    config = request.app[CONFIG]
-    urns = config.mapping.extension_urns
+    urns = request.app[ENDPOINTS][request[FACTS].route.version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""

@@ -17,12 +17,20 @@ from snapshot.schema import (
     Attribute,
     find_attribute,
 )
-from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, GROUP, GROUP_2_0, USER, USER_2_0, AttributePath
+from snapshot.scim import (
+    CORE_1_1,
+    ENTERPRISE_1_1,
+    ENTERPRISE_2_0,
+    GROUP,
+    GROUP_2_0,
+    OKTA_ENTITLEMENT,
+    OKTA_ROLE,
+    USER,
+    USER_2_0,
+    AttributePath,
+)
 
-# Roles and entitlements as Okta discovers them.
-ROLE_2_0 = "urn:okta:scim:schemas:core:1.0:Role"
-ENTITLEMENT_2_0 = "urn:okta:scim:schemas:core:1.0:Entitlement"
-CORE_URNS = (USER_2_0, CORE_1_1, GROUP_2_0, ROLE_2_0, ENTITLEMENT_2_0)
+CORE_URNS = (USER_2_0, CORE_1_1, GROUP_2_0, OKTA_ROLE, OKTA_ENTITLEMENT)
 
 # RFC 7643 section 3.1
 META = Attribute(
@@ -71,9 +79,9 @@ def any_definition(name: str, urn: str = "") -> Attribute | None:
     return find_attribute(ENTERPRISE_ATTRIBUTES if urn == ENTERPRISE_2_0 else () if urn else _ANY, name)
 
 
-def core_spellings(resource_type: str) -> tuple[str, ...]:
-    """Return the URNs of a resource type's core schema, in either version."""
-    own = {USER: USER_2_0, GROUP: GROUP_2_0, "Role": ROLE_2_0}.get(resource_type, ENTITLEMENT_2_0)
+def core_spellings(resource_type: str, *, has_type: bool) -> tuple[str, ...]:
+    """Return the URNs of a type's core schema, in either version. Of Okta's two, entitlements have a `type`."""
+    own = {USER: USER_2_0, GROUP: GROUP_2_0}.get(resource_type, OKTA_ENTITLEMENT if has_type else OKTA_ROLE)
     return CORE_1_1, own
 
 

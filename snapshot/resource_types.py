@@ -41,6 +41,16 @@ def _entitlements(item: Entitlements) -> ResourceType:
     return ResourceType(item.name, item.endpoint, urn, item.description, versions)
 
 
+def extension_urns(config: Config) -> tuple[str, ...]:
+    """Return the URNs of all extensions that resources of any type may have."""
+    urns = list(config.mapping.extension_urns)
+    if config.groups is not None:
+        urns += config.groups.mapping.extension_urns
+    for item in config.entitlements:
+        urns += item.mapping.extension_urns
+    return tuple(dict.fromkeys(urns))
+
+
 def hidden_links(config: Config, version: ScimVersion) -> frozenset[str]:
     """Return the attributes that a version does not show: 1.1 has roles and entitlements only where asked for."""
     if version is ScimVersion.V2_0:

@@ -14,12 +14,12 @@ from snapshot.comparison import EXACT, NOTHING, PUBLISHED, TEXT, Column, Sql, co
 from snapshot.definitions import core_spellings, extension_spellings
 from snapshot.errors import FilterError, SortError
 from snapshot.filter import And, Comparison, Filter, Not, Or, Present, Sort, ValuePath
+from snapshot.scim import AttributePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from snapshot.layout import IndexedAttribute
-    from snapshot.scim import AttributePath
 
 # Each comparison that no B-tree answers is a scan; of a million users, one takes some 0.1 s.
 MAX_SCANS = 100
@@ -156,7 +156,8 @@ class Selection:
 
         A schema has one URN in each version; either of them is its value.
         """
-        if _text_fulfils(term, core_spellings(self._type), TEXT):
+        has_type = self._attributes.find(AttributePath("type")) is not None
+        if _text_fulfils(term, core_spellings(self._type, has_type=has_type), TEXT):
             return _TRUE
         conditions = [
             f"ordinal IN (SELECT ordinal FROM {quoted(item.table)})"
