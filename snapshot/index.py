@@ -227,8 +227,10 @@ class IndexWriter:
     def _members_view(self) -> str:
         """Return the view of the members of groups: users by their own groups, and subgroups."""
         columns = {item.path: item.column for item in self.attributes if item.table == USER}
-        shown = [f"u.{columns[path]}" for path in ("displayName", "name.formatted") if path in columns]
-        display = f"COALESCE({', '.join([*shown, 'u.user_name'])})"
+        display = "u.user_name"
+        for path in ("name.formatted", "displayName"):
+            if path in columns:
+                display = f"COALESCE(u.{columns[path]}, {display})"
         has_type = any(item.path == "groups.type" for item in self.attributes)
         direct = "WHERE m.v_type = 'direct'" if has_type else ""
         return f"""

@@ -11,7 +11,7 @@ from people_folder import PeopleFolder, users_of
 
 from snapshot.errors import FilterError, SortError
 from snapshot.filter import Sort, known_urns, parse_filter, resolve_path
-from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, USER, USER_2_0
+from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, GROUP, USER, USER_2_0
 
 CUSTOM = "urn:okta:acme_hr_1:1.0:user:custom"
 COLUMNS = "id, login, first, mail, home, photo, dept, hired, rate, grade, remote, state"
@@ -274,3 +274,25 @@ def test_exact_decimals_are_found(folder, number):
     folder.settings["mapping"][CUSTOM] = {"rate": {"column": "rate", "type": "decimal"}}
     folder.fill([("1", "a", None, 1, str(number))], "id, login, mail, state, rate").refresh()
     assert "1" == select(folder.snapshot(), f"{CUSTOM}:rate eq {number}")
+
+
+@pytest.mark.parametrize(
+    "mapped", [{}, {"displayName": "mail"}, {"displayName": "mail", "name": {"formatted": "login"}}]
+)
+def test_members_are_found_by_the_name_that_is_shown(folder, mapped):
+    """A member is found by id and by display: displayName, else the formatted name, else the userName."""
+    folder.settings["mapping"] |= mapped
+    folder.settings["groups"] = {
+        "query": "SELECT 7 AS no, 'Seven' AS name", "id": "no", "displayName": "name",
+        "members": {"query": "SELECT id, 7 AS no FROM people", "user": "id", "group": "no"},
+    }  # fmt: skip
+    folder.publish([("E1", "Zoë", "straße", 1)])
+    snapshot = folder.snapshot()
+    shown = "STRASSE" if mapped else "ZOË"
+    for text in (
+        'members.value eq "E1"',
+        f'members.display eq "{shown}"',
+        f'members[value eq "E1" and display co "{shown[1:]}"]',
+    ):
+        assert [0] == list(snapshot.select(GROUP, parse_filter(text)))
+    assert [] == list(snapshot.select(GROUP, parse_filter('members.value eq "e1"')))
