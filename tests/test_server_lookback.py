@@ -153,11 +153,17 @@ def test_an_instant_is_moved_exactly(text, seconds, expected):
     assert parse_instant(expected) is not None
 
 
+def test_both_lower_bounds_are_moved():
+    """`ge` is a lower bound of an incremental import as `gt` is."""
+    tree = look_back(parse_filter('meta.lastModified ge "2026-01-01T00:05:00Z"'), 300)
+    assert ("ge", "2026-01-01T00:00:00.000000Z") == (tree.op, tree.value)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         'meta.lastModified gt "yesterday"', "meta.lastModified gt 5", "meta.lastModified gt true",
-        'meta.lastModified ge "2026-01-01T00:00:00Z"', 'meta.lastModified eq "2026-01-01T00:00:00Z"',
+        'meta.lastModified le "2026-01-01T00:00:00Z"', 'meta.lastModified eq "2026-01-01T00:00:00Z"',
         'meta.created gt "2026-01-01T00:00:00Z"', 'userName eq "2026-01-01T00:00:00Z"', "title pr",
         'not (meta.lastModified gt "2026-01-01T00:00:00Z")',
     ],
