@@ -11,6 +11,7 @@ from snapshot.compiler import NULL_ID, Compiler, complex_getter
 from snapshot.convert import to_text
 from snapshot.encode import encode_values
 from snapshot.errors import ConfigProblem, MappingError, RejectError
+from snapshot.relations import value_sections
 from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
@@ -119,16 +120,11 @@ def sections(config: Config) -> Iterator[Section]:
             yield Section(f"{section}.assignments", assigned, use, _store(_add_assignments(item.name)))
     place = 0
     for plural in config.mapping.plurals:
-        for at, entry in enumerate(plural.items, 1):
-            if entry.rows is not None:
-                name = f"mapping.{plural.path}[{at}]"
-                yield Section(
-                    name,
-                    entry.rows.query,
-                    _values(entry, entry.rows, is_list=bool(plural.urn)),
-                    _store(_add_values(place)),
-                )
-                place += 1
+        entries = [(entry, entry.rows) for entry in plural.items if entry.rows is not None]
+        for name, (entry, rows) in zip(value_sections(plural), entries, strict=True):
+            use = _values(entry, rows, is_list=bool(plural.urn))
+            yield Section(name, rows.query, use, _store(_add_values(place)))
+            place += 1
 
 
 def _store(add: Callable[[Relations, list[Any]], None]) -> Callable[[Relations, list[Any]], list[str]]:
