@@ -33,6 +33,7 @@ from snapshot.quarantine import content_digest, same_in_quarantine
 from snapshot.reader import Bodies, open_generation
 from snapshot.reading import Opened, compile_mapping, open_reading
 from snapshot.rejects import RejectLog
+from snapshot.related_changes import NAME as RELATED_CHANGES
 from snapshot.related_writer import RelatedWriter
 from snapshot.relation_rows import RelationBatch, check_relations
 from snapshot.relations import Relations, has_relations
@@ -68,7 +69,6 @@ if TYPE_CHECKING:
 
     Report = Callable[[Progress], None]
 
-RELATED_CHANGES = "related_changes.jsonl"
 _REPORT_SECONDS = 0.5
 _SCRATCH = ".relations"
 

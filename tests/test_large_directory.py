@@ -24,6 +24,7 @@ SIZES = LONG if os.environ.get("SCIM_LARGE") else SHORT
 MAX_MIB, MAX_MIB_A_MEMBER = 180, 0.0025
 
 
+@pytest.mark.timeout(0 if SIZES is LONG else 240)
 @pytest.mark.parametrize("name", SIZES)
 async def test_a_large_directory(tmp_path, name, record_property):
     """Members and groups are the rows of the source in both versions, and the largest group is served whole."""
