@@ -16,8 +16,10 @@ from snapshot.approval import approve
 from snapshot.config import Guard
 from snapshot.errors import PublishRefusedError
 from snapshot.guard import reasons_to_refuse
+from snapshot.progress import summary
 from snapshot.scim import GROUP, USER
 from snapshot.store import ChangeFacts, Manifest, TypeFacts
+from snapshot.worker import refresh_with_deadline
 
 
 def manifest(groups: int, memberships: int) -> Manifest:
@@ -173,6 +175,13 @@ def test_status_counts_them(folder, capsys):
     out = capsys.readouterr().out
     assert "20 Group, 1 License, 0 Role.\n" in out
     assert "Rejects: 0, and 1 of other rows (python -m snapshot rejects)\n" in out
+
+
+def test_the_outcome_counts_them(folder):
+    """What `--once` and status.json say of a refresh names groups and entitlements where they name users."""
+    outcome = refresh_with_deadline(folder.config, on_progress=lambda _progress: None)
+    assert ("unchanged", 20, 1) == (outcome.state, outcome.counts["groups"], outcome.counts["entitlements"])
+    assert "30 users (30 active), 20 groups, 1 entitlements from 30 rows" in summary(outcome)
 
 
 def test_the_documents_name_the_fields():
