@@ -199,7 +199,8 @@ class IndexWriter:
     def members(self, show: Callable[[int], tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
         """Yield (id of the group, id of the user, name to display) of each direct member, by group in id order.
 
-        `show` returns the last two of an ordinal; it is asked once a user, however many groups the user is in.
+        `show` returns the last two of an ordinal; it is asked once a user, however many groups the user is in. Members
+        are in id order too: who is kept without a usable row comes last among the users, but the group is the same.
         """
         table = next(plural for plural in self._users.plurals if plural.table == f"{USER}_groups")
         direct = "WHERE v_type = 'direct'" if "v_type" in table.columns else ""
@@ -209,7 +210,7 @@ class IndexWriter:
         self._db.executemany("INSERT INTO shown VALUES (?, ?, ?)", rows)
         return self._db.execute(
             f'SELECT v_value, shown.id, shown.display FROM "{table.table}" JOIN shown USING (ordinal) {direct} '
-            "ORDER BY length(v_value), v_value, ordinal"
+            "ORDER BY length(v_value), v_value, length(shown.id), shown.id"
         )
 
     def finish(self) -> None:

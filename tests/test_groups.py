@@ -235,6 +235,17 @@ def test_who_is_rejected_goes_on_belonging(folder):
     check_agreement(folder)
 
 
+def test_the_order_of_members_outlives_a_reject(folder):
+    """Who is kept without a usable row stays in the same place among the members: no group is changed by it."""
+    folder.write("in_team", *((f"E{number}", "T1") for number in (1, 2, 3)))
+    folder.refresh()
+    groups = folder.times(GROUP)
+    folder.run("UPDATE people SET state = 'odd' WHERE id = 'E1'")
+    manifest = folder.refresh()
+    assert (1, ChangeFacts()) == (manifest.kept, manifest.type_changes[GROUP])
+    assert (["E1", "E2", "E3"], groups) == (folder.members_of("T1"), folder.times(GROUP))
+
+
 def test_who_was_never_published_is_no_member(folder):
     """A row that is rejected at once makes its memberships rejects."""
     folder.run("UPDATE people SET state = 'odd' WHERE id = 'E2'")

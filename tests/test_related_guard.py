@@ -184,6 +184,18 @@ def test_the_outcome_counts_them(folder):
     assert "30 users (30 active), 20 groups, 1 entitlements from 30 rows" in summary(outcome)
 
 
+def test_a_diff_shows_who_changed_groups(folder, capsys):
+    """`diff` of two generations names the users whose groups differ, as for every other attribute."""
+    folder.run("DELETE FROM in_team WHERE who = 'E3'")
+    folder.run("INSERT INTO has_license VALUES ('E4', 'L1')")
+    folder.refresh()
+    assert 0 == tool(folder, "diff", "1", "2", "--format", "json", "--values")
+    found = json.loads(capsys.readouterr().out)
+    assert [("E3", ["groups"]), ("E4", ["entitlements"])] == [
+        (person["id"], [item["path"] for item in person["attributes"]]) for person in found["changes"]
+    ]
+
+
 def test_the_documents_name_the_fields():
     """Each field of the two answers stands in docs/operations.md."""
     text = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
