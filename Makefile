@@ -5,6 +5,7 @@
 # make consistency   imports against refreshes, for long   EXAMPLES=20000 make consistency
 # make filters   filters of the index against a naive evaluator   FILTERS=500000 make filters
 # make golden   writes the golden bodies anew, for review by eye
+# make large   imports of 800,000 memberships, groups of 200,000, a user in 5,000 groups
 # make bench   ratios against the bare parts             PEOPLE=1000000 make bench
 # make clean   removes everything that these made
 #
@@ -27,7 +28,7 @@ DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
 # An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
 USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
 
-.PHONY: help demo test lint kills consistency filters golden bench clean constraints environment
+.PHONY: help demo test lint kills consistency filters golden large bench clean constraints environment
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -54,6 +55,9 @@ golden: $(VENV)/.dev
 
 filters: $(VENV)/.dev
 	@SCIM_FILTERS='$(FILTERS)' $(PY) -m pytest tests/test_filter_differential.py
+
+large: $(VENV)/.dev
+	@SCIM_LARGE=1 $(PY) -m pytest tests/test_large_directory.py
 
 bench: $(VENV)/.dev
 	@PYTHONPATH=. $(PY) tests/bench/run.py

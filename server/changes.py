@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from snapshot.store import ChangeFacts, Manifest
 
 NAME = "changes.jsonl"
+RELATED = "related_changes.jsonl"
 # Those whom a mistake hurts stand first.
 KINDS = ("deactivated", "removed", "expired", "added", "changed")
+RELATED_KINDS = ("removed", "changed", "added")
 # An id and a user name, each of some thousand characters at the very most; more is no line of ours.
 _MAX_LINE_BYTES = 1 << 20
 
@@ -34,6 +36,36 @@ class _Change(msgspec.Struct, frozen=True):
 class _User(msgspec.Struct, frozen=True):
     id: str
     userName: str | None = None  # noqa: N815 (the name on the wire)
+
+
+class _RelatedChange(msgspec.Struct, frozen=True):
+    change: str
+    type: str
+    id: str
+    displayName: str | None = None  # noqa: N815 (the name on the wire)
+
+
+def checked_resources(directory: Path, manifest: Manifest, count: int) -> dict[str, Any]:
+    """Return the same of groups and entitlements, by type. Blocking. Raises CorruptGenerationError."""
+    found: dict[str, dict[str, list[dict[str, str]]]] = {
+        name: {kind: [] for kind in RELATED_KINDS} for name in manifest.type_changes
+    }
+    if RELATED in manifest.files:
+        check_file(directory, manifest, RELATED)
+        path = directory / RELATED
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    change = msgspec.json.decode(line, type=_RelatedChange)
+                    items = found[change.type][change.change]
+                    if len(items) <= count:
+                        items.append({"id": change.id, "displayName": change.displayName or ""})
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+            raise CorruptGenerationError(path, "a line of it is no change") from None
+    return {
+        name: {kind: {"resources": items[:count], "more": len(items) > count} for kind, items in kinds.items()}
+        for name, kinds in found.items()
+    }
 
 
 def checked_people(directory: Path, manifest: Manifest, count: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
-from server.changes import checked_people
+from server.changes import checked_people, checked_resources
 from server.errors import ConflictError, InvalidSyntaxError, NotFoundError, NotReadyError
 from server.keys import FACTS, LIVE
 from server.notes import accepted_answer, check_method, fields_of, note_answer, scheduler_facts
@@ -87,15 +87,15 @@ async def _show(request: web.Request, number: int) -> web.Response:
     found = await _find(data_dir, number)
     if found.manifest is None:
         return note_answer(_shown(found))
+    directory = quarantine_directory(data_dir, number)
     try:
-        people = await asyncio.to_thread(
-            checked_people, quarantine_directory(data_dir, number), found.manifest, search.count
-        )
+        people = await asyncio.to_thread(checked_people, directory, found.manifest, search.count)
+        resources = await asyncio.to_thread(checked_resources, directory, found.manifest, search.count)
     except StoreError as error:
         await _find(data_dir, number)  # decided on meanwhile?
         # Whom it would change cannot be told, so nothing else of it is: it is no ground for a decision.
         return note_answer(_shown(found._replace(manifest=None, damage=error.cause)))
-    return note_answer({**_shown(found), "people": people})
+    return note_answer({**_shown(found), "people": people, "resources": resources})
 
 
 async def _decide(request: web.Request, number: int, kind: Literal["approve", "reject"]) -> web.Response:
@@ -166,6 +166,7 @@ def _shown(item: Quarantined) -> dict[str, Any]:
         "content": manifest.content,
         "counts": {name: fields_of(facts) for name, facts in manifest.resource_types.items()},
         "changes": fields_of(manifest.changes),
+        "type_changes": {name: fields_of(facts) for name, facts in manifest.type_changes.items()},
         "refused": manifest.refused,
         "rows": manifest.rows,
         "rejects": manifest.rejects,

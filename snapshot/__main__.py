@@ -235,8 +235,13 @@ def _show_generation(manifest: Manifest) -> None:
     )
     if users.removed:
         _line(f"{users.removed:,} people without a row are sent as inactive.")
+    if len(manifest.resource_types) > 1:
+        counts = (f"{facts.count:,} {name}" for name, facts in manifest.resource_types.items() if name != "User")
+        _line(f"{', '.join(counts)}.")
     kept = f", {manifest.kept:,} of them kept as published before" if manifest.kept else ""
-    _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects)")
+    beside = sum(facts.rejects for facts in manifest.related.values())
+    others = f", and {beside:,} of other rows" if beside else ""
+    _line(f"Rejects: {manifest.rejects:,}{kept}{others} (python -m snapshot rejects)")
 
 
 def _show_scheduler(scheduler: SchedulerStatus | None) -> None:

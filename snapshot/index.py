@@ -156,32 +156,33 @@ class IndexWriter:
         users = self._users
         self._flush(users)
         columns = ", ".join(users.columns[1:])
+        # Names with an underscore are free: no resource type has one.
         # The first row has ordinal -1, so that SQLite numbers the next ones from 0.
         self._db.execute(
-            f"CREATE TABLE ordered(ordinal INTEGER PRIMARY KEY, old INTEGER, {_definition(users.columns[1:])})"
+            f"CREATE TABLE users_ordered(ordinal INTEGER PRIMARY KEY, old INTEGER, {_definition(users.columns[1:])})"
         )
-        self._db.execute("INSERT INTO ordered(ordinal) VALUES (-1)")
+        self._db.execute("INSERT INTO users_ordered(ordinal) VALUES (-1)")
         self._db.execute(
-            f"INSERT INTO ordered(old, {columns}) SELECT ordinal, {columns} FROM {USER} "
+            f"INSERT INTO users_ordered(old, {columns}) SELECT ordinal, {columns} FROM {USER} "
             "ORDER BY ordinal >= ?, length(id), id",
             (rowless_from,),
         )
-        self._db.execute("DELETE FROM ordered WHERE ordinal = -1")
-        self._db.execute("CREATE INDEX ordered_old ON ordered(old)")
+        self._db.execute("DELETE FROM users_ordered WHERE ordinal = -1")
+        self._db.execute("CREATE INDEX users_ordered_old ON users_ordered(old)")
         for plural in users.plurals:
-            self._db.execute(f'ALTER TABLE "{plural.table}" RENAME TO unordered')
+            self._db.execute(f'ALTER TABLE "{plural.table}" RENAME TO users_unordered')
             self._db.execute(f'CREATE TABLE "{plural.table}"(ordinal INTEGER, {", ".join(plural.columns)})')
             listed = ", ".join(f"u.{name}" for name in plural.columns)
             self._db.execute(
                 f'INSERT INTO "{plural.table}" SELECT o.ordinal, {listed} '
-                "FROM unordered u JOIN ordered o ON o.old = u.ordinal ORDER BY u.rowid"
+                "FROM users_unordered u JOIN users_ordered o ON o.old = u.ordinal ORDER BY u.rowid"
             )
-            self._db.execute("DROP TABLE unordered")
-        yield from (old for (old,) in self._db.execute("SELECT old FROM ordered ORDER BY ordinal"))
+            self._db.execute("DROP TABLE users_unordered")
+        yield from (old for (old,) in self._db.execute("SELECT old FROM users_ordered ORDER BY ordinal"))
         self._db.execute(f"DROP TABLE {USER}")
-        self._db.execute("DROP INDEX ordered_old")
-        self._db.execute("ALTER TABLE ordered DROP COLUMN old")
-        self._db.execute(f"ALTER TABLE ordered RENAME TO {USER}")
+        self._db.execute("DROP INDEX users_ordered_old")
+        self._db.execute("ALTER TABLE users_ordered DROP COLUMN old")
+        self._db.execute(f"ALTER TABLE users_ordered RENAME TO {USER}")
 
     def count(self) -> tuple[int, int, int]:
         """Return (users, of them active, of them removed)."""
@@ -195,12 +196,21 @@ class IndexWriter:
         (count,) = self._db.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()
         return int(count)
 
-    def members(self) -> Iterator[tuple[str, int]]:
-        """Yield (id of the group, ordinal of the user) of each direct member, by group in id order."""
+    def members(self, show: Callable[[int], tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+        """Yield (id of the group, id of the user, name to display) of each direct member, by group in id order.
+
+        `show` returns the last two of an ordinal; it is asked once a user, however many groups the user is in. Members
+        are in id order too: who is kept without a usable row comes last among the users, but the group is the same.
+        """
         table = next(plural for plural in self._users.plurals if plural.table == f"{USER}_groups")
         direct = "WHERE v_type = 'direct'" if "v_type" in table.columns else ""
+        self._db.execute("CREATE TEMP TABLE shown(ordinal INTEGER PRIMARY KEY, id TEXT, display TEXT)")
+        grouped = self._db.execute(f'SELECT DISTINCT ordinal FROM "{table.table}" {direct}')
+        rows = ((ordinal, *show(ordinal)) for (ordinal,) in grouped)
+        self._db.executemany("INSERT INTO shown VALUES (?, ?, ?)", rows)
         return self._db.execute(
-            f'SELECT v_value, ordinal FROM "{table.table}" {direct} ORDER BY length(v_value), v_value, ordinal'
+            f'SELECT v_value, shown.id, shown.display FROM "{table.table}" JOIN shown USING (ordinal) {direct} '
+            "ORDER BY length(v_value), v_value, length(shown.id), shown.id"
         )
 
     def finish(self) -> None:

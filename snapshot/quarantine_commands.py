@@ -22,6 +22,7 @@ from snapshot.diff_formats import printable
 from snapshot.errors import LockHeldError, StoreError
 from snapshot.guard import users_with_a_row
 from snapshot.reader import check_file, open_generation
+from snapshot.related_changes import changes_of, counts_of
 from snapshot.scim import USER, ScimVersion
 from snapshot.store import (
     QUARANTINE,
@@ -74,24 +75,37 @@ def list_quarantine(config: Config, out: IO[str], *, as_json: bool) -> None:
                 if count > len(first[kind]):
                     more = f"… and {count - len(first[kind]):,} more: python -m snapshot quarantine show {number}"
                     out.write(f"  {kind:11}  {more}\n")
+            _write_related(out, changes_of(_place(data_dir, manifest), manifest, each=_LISTED))
+            for resource_type, kind, count in counts_of(manifest):
+                if count > _LISTED:
+                    more = f"… and {count - _LISTED:,} more: python -m snapshot quarantine show {number}"
+                    out.write(f"  {kind:11}  {resource_type} {more}\n")
         except StoreError as error:
             out.write(f"Generation {number} is damaged: {error.cause} It cannot be approved.\n")
 
 
 def show_quarantined(config: Config, number: int, out: IO[str], *, as_json: bool) -> None:
-    """Print all of one generation that waits: every person who differs, by kind."""
+    """Print all of one generation that waits: every person who differs, by kind, then groups and entitlements."""
     data_dir = config.data_dir
     manifest = _manifest(data_dir, number)
     if not as_json:
         _write_head(out, data_dir, manifest)
         _write_people(out, _by_kind(data_dir, manifest))
+        _write_related(out, changes_of(_place(data_dir, manifest), manifest))
         return
     out.write(f'{orjson.dumps(_facts(data_dir, manifest)).decode()[:-1]},"people":[')
+    _write_items(out, _by_kind(data_dir, manifest))
+    out.write('],"resources":[')
+    _write_items(out, changes_of(_place(data_dir, manifest), manifest))
+    out.write("]}\n")
+
+
+def _write_items(out: IO[str], items: Iterator[Person]) -> None:
     separator = "\n"
-    for person in _by_kind(data_dir, manifest):
-        out.write(separator + orjson.dumps(person).decode())
+    for item in items:
+        out.write(separator + orjson.dumps(item).decode())
         separator = ",\n"
-    out.write("\n]}\n")
+    out.write("\n")
 
 
 def decide(config: Config, action: str, number: int, *, content: str | None = None) -> str:
@@ -245,7 +259,8 @@ def _counts(manifest: Manifest) -> list[tuple[str, int]]:
 def _count_text(manifest: Manifest) -> str:
     counts = msgspec.structs.asdict(manifest.changes)
     changes = ", ".join(f"{counts[kind]:,} {kind}" for kind in _COUNTED)
-    return f"{users_with_a_row(manifest):,} users; {changes}"
+    related = ", ".join(f"{count:,} {name} {kind}" for name, kind, count in counts_of(manifest))
+    return f"{users_with_a_row(manifest):,} users; {changes}" + (f"; {related}" if related else "")
 
 
 def _write_head(out: IO[str], data_dir: Path, manifest: Manifest) -> None:
@@ -265,6 +280,16 @@ def _write_people(out: IO[str], people: Iterator[Person] | list[Person]) -> None
         out.write(f"  {person['change']:11}  {printable(person['id'] or '')}  {name}".rstrip() + "\n")
 
 
+def _write_related(out: IO[str], resources: Iterator[Person]) -> None:
+    for item in resources:
+        name = printable(item["displayName"] or "")
+        out.write(f"  {item['change']:11}  {item['type']} {printable(item['id'] or '')}  {name}".rstrip() + "\n")
+
+
+def _place(data_dir: Path, manifest: Manifest) -> Path:
+    return quarantine_directory(data_dir, manifest.generation)
+
+
 def _superseded_by(data_dir: Path, number: int) -> int | None:
     return readable_current(data_dir) if is_superseded(data_dir, number) else None
 
@@ -272,7 +297,8 @@ def _superseded_by(data_dir: Path, number: int) -> int | None:
 def _listed(data_dir: Path, number: int) -> dict[str, Any]:
     try:
         manifest = _manifest(data_dir, number)
-        return {**_facts(data_dir, manifest), "first": _first_people(data_dir, manifest)}
+        first = list(changes_of(_place(data_dir, manifest), manifest, each=_LISTED))
+        return {**_facts(data_dir, manifest), "first": _first_people(data_dir, manifest), "first_resources": first}
     except StoreError as error:
         return {"generation": number, "error": error.cause}
 
@@ -286,6 +312,7 @@ def _facts(data_dir: Path, manifest: Manifest) -> dict[str, Any]:
         "users": users_with_a_row(manifest),
         "rejects": manifest.rejects,
         "changes": msgspec.structs.asdict(manifest.changes),
+        "type_changes": {name: msgspec.structs.asdict(facts) for name, facts in manifest.type_changes.items()},
         "refused": manifest.refused,
         "superseded_by": _superseded_by(data_dir, manifest.generation),
     }

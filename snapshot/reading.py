@@ -10,14 +10,16 @@ rows, everybody is spooled to disk until all are known.
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from snapshot.child import become_child, end_child, start_child
 from snapshot.encode import EncodedParts, encode
-from snapshot.errors import MappingError, RejectError, SnapshotError, SourceError
+from snapshot.errors import MappingError, RejectError, SnapshotError, SourceError, StoreError
 from snapshot.legacy import WHERE as ENVIRONMENT
 from snapshot.legacy import named_after_variables
+from snapshot.lookup import Index
 from snapshot.mapping import CompiledMapping
 from snapshot.relation_rows import RelationBatch, load_relations
 from snapshot.relations import Relations, has_relations
@@ -26,7 +28,7 @@ from snapshot.spool import Spool
 from snapshot.user_links import UserLinks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from pathlib import Path
 
@@ -85,10 +87,11 @@ def variables_named(config: Config) -> Iterator[None]:
         raise MappingError(named_after_variables(error.problems)) from None
 
 
-def read(config: Config, scratch: Path) -> Iterator[Message]:
+def read(config: Config, scratch: Path, previous: Path | None = None) -> Iterator[Message]:
     """Yield what stands beside the users, one Opened, then batches to the very end of the result.
 
-    SourceError if anything was not read whole. `scratch`: where Relations are kept, if there are any.
+    SourceError if anything was not read whole. `scratch`: where Relations are kept, if there are any. `previous`: the
+    index of the generation before.
     """
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_source(config))
@@ -98,7 +101,7 @@ def read(config: Config, scratch: Path) -> Iterator[Message]:
                 yield from load_relations(config, source, relations)
         rows = source.read(config.source.users)
         compiled = compile_mapping(config, rows.columns)
-        links = None if relations is None else UserLinks(config, relations, rows.columns)
+        links = None if relations is None else UserLinks(config, relations, rows.columns, _who_stays(config, previous))
         yield Opened(source.isolation, [*source.warnings, *compiled.warnings], rows.expected)
         if links is None:
             yield from _plain(compiled, rows)
@@ -107,6 +110,19 @@ def read(config: Config, scratch: Path) -> Iterator[Message]:
             yield from _spooled(compiled, rows, links, spool)
         else:
             yield from _completed(compiled, rows, links)
+
+
+def _who_stays(config: Config, previous: Path | None) -> Callable[[str], bool]:
+    """Return what tells of an id whether its user is published even if the row is rejected."""
+    if previous is None or config.policy.on_rejected != "keep":
+        return lambda _resource_id: False
+    index = Index(previous)
+
+    def stays(resource_id: str) -> bool:
+        known = index.known(resource_id)
+        return known is not None and known[6] is None
+
+    return stays
 
 
 def _plain(compiled: CompiledMapping, rows: Rows) -> Iterator[Batch]:
@@ -168,13 +184,13 @@ def _complete(batch: Batch, users: list[Incomplete], links: UserLinks) -> None:
 
 
 @contextlib.contextmanager
-def open_reading(config: Config, scratch: Path) -> Iterator[Iterator[Message]]:
+def open_reading(config: Config, scratch: Path, previous: Path | None = None) -> Iterator[Iterator[Message]]:
     """Return what `read` yields, from a process of its own where that is faster."""
     if config.source.driver != "sqlserver":
-        with contextlib.closing(read(config, scratch)) as stream:  # type: ignore[type-var]
+        with contextlib.closing(read(config, scratch, previous)) as stream:  # type: ignore[type-var]
             yield stream
         return
-    process, receiver = start_child(_child, config, scratch, name="scim-reading")
+    process, receiver = start_child(_child, config, scratch, previous, name="scim-reading")
     try:
         yield _receive(receiver)
     finally:
@@ -197,15 +213,18 @@ def _receive(receiver: Connection) -> Iterator[Message]:
         yield message
 
 
-def _child(config: Config, scratch: Path, sender: Connection) -> None:
+def _child(config: Config, scratch: Path, previous: Path | None, sender: Connection) -> None:
     become_child()
     with contextlib.suppress(BrokenPipeError):
         try:
-            for message in read(config, scratch):
+            for message in read(config, scratch, previous):
                 sender.send(message)
             sender.send(None)
         except SnapshotError as error:
             sender.send(error)
+        except sqlite3.Error as error:
+            # The scratch database, and mostly a full disk.
+            sender.send(StoreError(f"{scratch}: {error}.", remedy=f"Check that {config.data_dir} has room."))
         except Exception as error:  # noqa: BLE001 (a defect must not look like the end of the rows)
             sender.send(
                 SourceError("driver", f"Unexpected {type(error).__name__}: {error}", remedy="Please report this.")

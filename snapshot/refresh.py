@@ -33,6 +33,7 @@ from snapshot.quarantine import content_digest, same_in_quarantine
 from snapshot.reader import Bodies, open_generation
 from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading, variables_named
 from snapshot.rejects import RejectLog
+from snapshot.related_changes import NAME as RELATED_CHANGES
 from snapshot.related_writer import RelatedWriter
 from snapshot.relation_rows import RelationBatch, check_relations
 from snapshot.relations import Relations, has_relations
@@ -64,10 +65,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from snapshot.config import Config
+    from snapshot.reading import Batch, Message, Reject
 
     Report = Callable[[Progress], None]
 
-RELATED_CHANGES = "related_changes.jsonl"
 _REPORT_SECONDS = 0.5
 _SCRATCH = ".relations"
 
@@ -235,8 +236,9 @@ class _Refresh:
             changes=facts,
             emptied=emptied,
             related={
-                name: RelatedFacts(rows, self._rejects.sections.get(name, 0))
-                for name, rows in self._related_rows.items()
+                # A column of the users query has rejects, but no rows of its own.
+                name: RelatedFacts(self._related_rows.get(name, 0), self._rejects.sections.get(name, 0))
+                for name in self._related_rows | self._rejects.sections
             },
             links=links,
             type_changes=type_changes,
@@ -255,7 +257,7 @@ class _Refresh:
         self._tell("connect")
         opened: Opened | None = None
         expected: int | None = None
-        with self._phase("read"), open_reading(self._config, self._scratch) as stream:
+        with self._phase("read"), self._open_reading() as stream:
             for message in stream:
                 if isinstance(message, RelationBatch):
                     self._take_relations(message)
@@ -270,6 +272,10 @@ class _Refresh:
         if has_relations(self._config):
             self._relations = Relations(self._config, self._scratch)
         return opened
+
+    def _open_reading(self) -> contextlib.AbstractContextManager[Iterator[Message]]:
+        previous = self._previous.index.path if self._previous is not None else None
+        return open_reading(self._config, self._scratch, previous)
 
     def _take_relations(self, batch: RelationBatch) -> None:
         self._related_rows[batch.section] = self._related_rows.get(batch.section, 0) + batch.rows

@@ -26,6 +26,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,62}\Z")
 _ENDPOINT = re.compile(r"/[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
 # Names of resource types and endpoints that mean something already.
 _TAKEN_NAMES = frozenset({"user", "group", "schema", "resourcetype", "serviceproviderconfig", "attribute"})
+# On Windows no file can begin with them.
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{port}{digit}" for port in ("com", "lpt") for digit in range(10))}
+)
 _TAKEN_ENDPOINTS = frozenset(
     {"/users", "/groups", "/schemas", "/resourcetypes", "/serviceproviderconfig", "/serviceproviderconfigs"}
     | {"/bulk", "/me", "/.search"}
@@ -144,8 +148,8 @@ def read_entitlements(reader: Reader, tables: object, *, driver: str) -> tuple[E
         for name, table in tables.items()
         if (item := _entitlements(reader, name, table, f"entitlements.{name}", driver)) is not None
     ]
-    check_once(reader, "entitlements", (item.name for item in found))
-    check_once(reader, "entitlements", (item.endpoint for item in found))
+    check_once(reader, "entitlements", (item.name for item in found), noun="name")
+    check_once(reader, "entitlements", (item.endpoint for item in found), noun="endpoint")
     return tuple(found)
 
 
@@ -154,7 +158,8 @@ def _entitlements(reader: Reader, name: str, table: object, key: str, driver: st
         reader.problem(key, shown(table), "a table such as [entitlements.License]")
         return None
     before = len(reader.problems)
-    if not _NAME.match(name) or name.casefold() in _TAKEN_NAMES:
+    named = bool(_NAME.match(name)) and name.casefold() not in _TAKEN_NAMES | _DEVICES
+    if not named:
         reader.problem(key, shown(name), "a name of letters and digits that means nothing else, for example License")
     attributes = tuple(item for item in ENTITLEMENT_ATTRIBUTES if item.name != "type")
     query, mapping, rest = _read_rows(reader, table, key, attributes)
@@ -162,7 +167,8 @@ def _entitlements(reader: Reader, name: str, table: object, key: str, driver: st
     if keys is None or query is None:
         return None
     endpoint = keys.endpoint or ("/Roles" if keys.kind == "role" and name == "Role" else f"/{name}s")
-    if not _ENDPOINT.match(endpoint) or endpoint.casefold() in _TAKEN_ENDPOINTS:
+    # One that is made of the name is as wrong as the name.
+    if (keys.endpoint or named) and (not _ENDPOINT.match(endpoint) or endpoint.casefold() in _TAKEN_ENDPOINTS):
         reader.problem(f"{key}.endpoint", shown(endpoint), "a path of its own, for example /Licenses")
     check_query(reader, query, key, driver=driver)
     if keys.assignments is not None:

@@ -71,24 +71,22 @@ class RelatedWriter:
             resource.links["members"] = found
 
     def _members(self, users: int) -> _Members:
-        return _Members(self._index.members(), Bodies(self._directory, USER, ScimVersion.V2_0, users))
+        bodies = Bodies(self._directory, USER, ScimVersion.V2_0, users)
+        return _Members(self._index.members(lambda ordinal: shown_name_of(bodies.slice(ordinal, ordinal + 1))))
 
 
 class _Members:
     """Walks the memberships beside the groups: both come in id order."""
 
-    def __init__(self, walk: Iterator[tuple[str, int]], bodies: Bodies) -> None:
+    def __init__(self, walk: Iterator[tuple[str, str, str]]) -> None:
         self._walk = walk
-        self._bodies = bodies
         self._next = next(walk, None)
 
     def of(self, group: str) -> list[dict[str, Any]]:
         """Return the users that are in a group, in their order."""
         found = []
         while self._next is not None and self._next[0] == group:
-            ordinal = self._next[1]
-            resource_id, display = shown_name_of(self._bodies.slice(ordinal, ordinal + 1))
-            found.append({"value": resource_id, "display": display})
+            found.append({"value": self._next[1], "display": self._next[2]})
             self._next = next(self._walk, None)
         return found
 

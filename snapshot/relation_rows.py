@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from snapshot.compiler import NULL_ID, Compiler, complex_getter
 from snapshot.convert import to_text
 from snapshot.encode import encode_values
-from snapshot.errors import ConfigProblem, MappingError, RejectError
+from snapshot.errors import ConfigProblem, MappingError, RejectError, SourceError
+from snapshot.relations import value_sections
 from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
@@ -63,24 +65,39 @@ class Section(NamedTuple):
 def load_relations(config: Config, source: RowSource, relations: Relations) -> Iterator[RelationBatch]:
     """Read everything that stands beside the users; yield how far it is."""
     for section in sections(config):
-        rows = source.read(section.query)
-        compiler = Compiler(rows.columns, config.source.timezone, config.where, section.name)
-        use = section.compile(compiler)
-        if compiler.problems:
-            raise MappingError(compiler.problems)
-        for some in rows.batches():
-            batch = RelationBatch(section.name, len(some))
-            made = []
-            for row in some:
-                try:
-                    if (one := use(row)) is not None:
-                        made.append(one)
-                except RejectError as error:
-                    batch.rejects.append(RelationReject(section.name, "", error.attribute, error.reason))
-            twice = section.store(relations, made)
-            batch.rejects += [RelationReject(section.name, id_, "id", SAME_ID) for id_ in twice]
-            yield batch
+        with _naming(section.name):
+            yield from _load(config, source, relations, section)
     relations.finish_related()
+
+
+def _load(config: Config, source: RowSource, relations: Relations, section: Section) -> Iterator[RelationBatch]:
+    rows = source.read(section.query)
+    compiler = Compiler(rows.columns, config.source.timezone, config.where, section.name)
+    use = section.compile(compiler)
+    if compiler.problems:
+        raise MappingError(compiler.problems)
+    for some in rows.batches():
+        batch = RelationBatch(section.name, len(some))
+        made = []
+        for row in some:
+            try:
+                if (one := use(row)) is not None:
+                    made.append(one)
+            except RejectError as error:
+                batch.rejects.append(RelationReject(section.name, "", error.attribute, error.reason))
+        twice = section.store(relations, made)
+        batch.rejects += [RelationReject(section.name, id_, "id", SAME_ID) for id_ in twice]
+        yield batch
+
+
+@contextlib.contextmanager
+def _naming(section: str) -> Iterator[None]:
+    """Say of an error of the source in which query it happened."""
+    try:
+        yield
+    except SourceError as error:
+        cause = f"{section}: {error.cause}"
+        raise SourceError(error.code, cause, remedy=error.remedy, number=error.number) from None
 
 
 def check_relations(config: Config, source: RowSource) -> list[str]:
@@ -88,7 +105,8 @@ def check_relations(config: Config, source: RowSource) -> list[str]:
     warnings: list[str] = []
     problems: list[ConfigProblem] = []
     for section in sections(config):
-        columns = source.columns(section.query)
+        with _naming(section.name):
+            columns = source.columns(section.query)
         compiler = Compiler(columns, config.source.timezone, config.where, section.name)
         section.compile(compiler)
         warnings += compiler.warnings
@@ -119,16 +137,11 @@ def sections(config: Config) -> Iterator[Section]:
             yield Section(f"{section}.assignments", assigned, use, _store(_add_assignments(item.name)))
     place = 0
     for plural in config.mapping.plurals:
-        for at, entry in enumerate(plural.items, 1):
-            if entry.rows is not None:
-                name = f"mapping.{plural.path}[{at}]"
-                yield Section(
-                    name,
-                    entry.rows.query,
-                    _values(entry, entry.rows, is_list=bool(plural.urn)),
-                    _store(_add_values(place)),
-                )
-                place += 1
+        entries = [(entry, entry.rows) for entry in plural.items if entry.rows is not None]
+        for name, (entry, rows) in zip(value_sections(plural), entries, strict=True):
+            use = _values(entry, rows, is_list=bool(plural.urn))
+            yield Section(name, rows.query, use, _store(_add_values(place)))
+            place += 1
 
 
 def _store(add: Callable[[Relations, list[Any]], None]) -> Callable[[Relations, list[Any]], list[str]]:

@@ -31,7 +31,7 @@ _TABLES = """
     CREATE TABLE above(grp TEXT, ancestor TEXT, direct INTEGER, PRIMARY KEY(grp, ancestor)) WITHOUT ROWID;
     CREATE TABLE assignment(member TEXT, type TEXT, id TEXT, PRIMARY KEY(member, type, id)) WITHOUT ROWID;
     CREATE TABLE value(member TEXT, item INTEGER, sort, entry BLOB);
-    CREATE TABLE person(key TEXT PRIMARY KEY, id TEXT, display TEXT) WITHOUT ROWID;
+    CREATE TABLE person(key TEXT, id TEXT, display TEXT, PRIMARY KEY(key, id)) WITHOUT ROWID;
 """
 # A group is above itself, and every group that it is in, however deep; UNION ends a circle.
 _ABOVE = """
@@ -54,11 +54,9 @@ _ASSIGNED = """
     SELECT r.id, r.display FROM assignment AS a JOIN related AS r ON r.type = a.type AND r.id = a.id
     WHERE a.member = ? AND a.type = ? ORDER BY length(r.id), r.id
 """
-
-# Which of several stays must not depend on the order of the rows.
 _ADD_PERSON = """
-    INSERT INTO person VALUES (?, ?, ?)
-    ON CONFLICT(key) DO UPDATE SET id = excluded.id, display = excluded.display WHERE excluded.id < id
+    INSERT INTO person VALUES (?, ?, ?) ON CONFLICT DO UPDATE
+    SET display = COALESCE(MIN(display, excluded.display), display, excluded.display)
 """
 _NOBODY = """NOT EXISTS (
     SELECT 1 FROM person AS p JOIN published."User" AS u ON u.id = p.id AND u.removed IS NULL WHERE p.key = x.member
@@ -77,6 +75,11 @@ def has_relations(config: Config) -> bool:
     )
 
 
+def value_sections(plural: Plural) -> list[str]:
+    """Return the name of each query that gives values of an attribute; [2] is its second entry."""
+    return [f"mapping.{plural.path}[{at}]" for at, item in enumerate(plural.items, 1) if item.rows is not None]
+
+
 class Relations:
     """The scratch database. One process writes it, and another one reads it afterwards; a context manager."""
 
@@ -93,17 +96,15 @@ class Relations:
         groups = config.groups
         self._is_nested = groups is not None and groups.subgroups is not None
         self._keeps_nesting = self._is_nested and groups is not None and groups.nesting == "keep"
-        # (attribute, its place among the queries of the mapping), for attributes that have any
+        # (attribute, the places of its queries among those of the mapping), for attributes that have any
         self._plurals: list[tuple[Plural, list[int]]] = []
-        place = 0
+        # The section of each query of the mapping, by its place.
+        self._value_sections: list[str] = []
         for plural in config.mapping.plurals:
-            places = []
-            for item in plural.items:
-                if item.rows is not None:
-                    places.append(place)
-                    place += 1
-            if places:
-                self._plurals.append((plural, places))
+            first = len(self._value_sections)
+            self._value_sections += value_sections(plural)
+            if first < len(self._value_sections):
+                self._plurals.append((plural, list(range(first, len(self._value_sections)))))
         self.changes_order = bool(self._plurals) or bool(config.mapping.manager_key)
 
     def __enter__(self) -> Self:
@@ -157,7 +158,7 @@ class Relations:
         )
 
     def add_people(self, rows: Iterable[tuple[str, str, str | None]]) -> None:
-        """Add who has a row (key, id, name to display); of several with the same key the smallest id stays."""
+        """Add who has a row (key, id, name to display). What is known of several does not depend on their order."""
         self._db.executemany(_ADD_PERSON, rows)
 
     def finish_related(self) -> None:
@@ -222,7 +223,8 @@ class Relations:
             del resource.extensions[plural.urn]
 
     def _manager(self, key: str) -> dict[str, str] | None:
-        row = self._db.execute("SELECT id, display FROM person WHERE key = ?", (key,)).fetchone()
+        query = "SELECT id, display FROM person WHERE key = ? ORDER BY length(id), id LIMIT 1"
+        row = self._db.execute(query, (key,)).fetchone()
         if row is None:
             return None
         return {"value": row[0], "displayName": row[1]} if row[1] else {"value": row[0]}
@@ -247,8 +249,9 @@ class Relations:
     def key_of(self, resource_id: str) -> str | None:
         """Return the key of the user with this id; None if no row has it."""
         self._db.execute("CREATE INDEX IF NOT EXISTS person_by_id ON person(id, key)")
-        row = self._db.execute("SELECT MIN(key) FROM person WHERE id = ?", (resource_id,)).fetchone()
-        return None if row[0] is None else str(row[0])
+        query = "SELECT key FROM person WHERE id = ? ORDER BY key LIMIT 1"
+        row = self._db.execute(query, (resource_id,)).fetchone()
+        return row[0] if row else None
 
     def dangling(self, users: Path) -> Iterator[tuple[str, str, str, str]]:
         """Yield what names nobody or nothing: (section, whose it is, attribute, reason). `users` is the finished index.
@@ -269,7 +272,7 @@ class Relations:
         for plural, items in self._plurals:
             for item in items:
                 condition = f"x.item = {item} AND {_NOBODY}"
-                yield from self._unmet(f"mapping.{plural.path}", plural.path, "value", "member", condition, _NO_USER)
+                yield from self._unmet(self._value_sections[item], plural.path, "value", "member", condition, _NO_USER)
 
     def _named(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Yield (section, attribute, table, resource type, column that names one) of all that names something."""
@@ -289,12 +292,11 @@ class Relations:
 
 
 def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out an entry that says the same as one before it."""
-    seen: set[bytes] = set()
-    kept = []
+    """Leave out an entry that says the same as one before it; which is preferred if either is."""
+    seen: dict[bytes, dict[str, Any]] = {}
     for entry in entries:
         said = orjson.dumps({name: value for name, value in entry.items() if name != "primary"})
-        if said not in seen:
-            seen.add(said)
-            kept.append(entry)
-    return kept
+        kept = seen.setdefault(said, entry)
+        if entry.get("primary"):
+            kept["primary"] = True
+    return list(seen.values())

@@ -106,7 +106,8 @@ def read_mapping(reader: Reader, table: object) -> Mapping | None:
         key = f'mapping."{name}"' if ":" in name else f"mapping.{name}"
         if name.casefold().startswith("urn:") or name == "enterprise":
             if canonical_urn(name) == ENTERPRISE_2_0:
-                manager_key, value = _manager(reader, value, key)  # noqa: PLW2901
+                column, value = _manager(reader, value, key)  # noqa: PLW2901
+                manager_key = column or manager_key
             for made in read_extension(reader, name, value, key):
                 (singles if isinstance(made, Target) else plurals).append(made)  # type: ignore[arg-type]
             continue
@@ -180,12 +181,12 @@ def _meta(reader: Reader, value: object, key: str) -> Target | None:
     return read_target(reader, AttributePath("meta", "created"), attribute, stated, f"{key}.created")
 
 
-def check_once(reader: Reader, key: str, names: Iterable[str]) -> None:
+def check_once(reader: Reader, key: str, names: Iterable[str], *, noun: str = "attribute") -> None:
     """Note every name that stands there a second time, compared without case."""
     seen: set[str] = set()
     for name in names:
         if name.casefold() in seen:
-            reader.problem(key, f"{name} twice", "each attribute at most once")
+            reader.problem(key, f"{name} twice", f"each {noun} at most once")
         seen.add(name.casefold())
 
 

@@ -11,7 +11,7 @@ from snapshot.errors import MappingError, RejectError
 from snapshot.relation_rows import key_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from snapshot.config import Config
     from snapshot.related import Assignments, Members
@@ -33,10 +33,17 @@ class Incomplete(NamedTuple):
 class UserLinks:
     """Reads these columns row by row, and completes users with what Relations hold."""
 
-    def __init__(self, config: Config, relations: Relations, columns: Sequence[str]) -> None:
-        """Find the columns; MappingError if the users query does not send one."""
+    def __init__(
+        self, config: Config, relations: Relations, columns: Sequence[str], stays: Callable[[str], bool]
+    ) -> None:
+        """Find the columns; MappingError if the users query does not send one.
+
+        `stays` tells of an id whether its user goes on being published though the row is rejected.
+        """
         self._relations = relations
+        self._stays = stays
         self._key_column = config.source.users.key
+        self._shows_inactive = config.policy.on_inactive == "send"
         self._key, self._manager, self._groups, self._assigned = _find(config, columns)
         self._people: list[tuple[str, str, str | None]] = []
         self._members: list[tuple[str, str]] = []
@@ -45,14 +52,17 @@ class UserLinks:
         """Take what the row says beside the user itself; RejectError if it has no key."""
         key = self._key_of(row, resource.id)
         manager = None if self._manager is None else _texts(row[self._manager], "")
-        self._note(row, key, resource.id, display_of(resource.core))
+        # Who is left out is nobody's manager.
+        is_shown = resource.active or self._shows_inactive
+        self._note(row, key, resource.id, display_of(resource.core), is_shown=is_shown)
         return Incomplete(place, resource, key, manager[0] if manager else None)
 
     def note_reject(self, row: Row, resource_id: str, display: str | None) -> None:
-        """Take the same of a row that is rejected: the user may go on being published as before."""
+        """Take the same of a row that is rejected; a user who is published nevertheless may be somebody's manager."""
         try:
             if resource_id:
-                self._note(row, self._key_of(row, resource_id), resource_id, display)
+                key, is_shown = self._key_of(row, resource_id), self._stays(resource_id)
+                self._note(row, key, resource_id, display, is_shown=is_shown)
         except RejectError:
             pass  # it belongs to nothing then
 
@@ -71,8 +81,9 @@ class UserLinks:
     def _key_of(self, row: Row, resource_id: str) -> str:
         return key_text(resource_id if self._key is None else row[self._key], self._key_column or "id")
 
-    def _note(self, row: Row, key: str, resource_id: str, display: str | None) -> None:
-        self._people.append((key, resource_id, display))
+    def _note(self, row: Row, key: str, resource_id: str, display: str | None, *, is_shown: bool) -> None:
+        if is_shown:
+            self._people.append((key, resource_id, display))
         if self._groups is not None:
             place, separator = self._groups
             self._members += [(key, text) for text in _texts(row[place], separator)]

@@ -18,7 +18,7 @@ from snapshot.control import Progress, RefreshOutcome
 from snapshot.errors import PublishRefusedError, SnapshotError, SourceError, StoreError
 from snapshot.logs import now_text
 from snapshot.refresh import refresh
-from snapshot.scim import USER
+from snapshot.scim import GROUP, USER
 from snapshot.store import ChangeFacts, sweep, writer_lock
 
 if TYPE_CHECKING:
@@ -189,8 +189,16 @@ def outcome_counts(manifest: Manifest, changes: ChangeFacts) -> dict[str, int]:
         "tombstones": users.removed,
         "rejects": manifest.rejects,
         "kept": manifest.kept,
+        **_related_counts(manifest),
         **msgspec.structs.asdict(changes),
     }
+
+
+def _related_counts(manifest: Manifest) -> dict[str, int]:
+    """Return how many groups and entitlements there are, of all types together, where there is a section of them."""
+    others = {name: facts.count for name, facts in manifest.resource_types.items() if name != USER}
+    found = {"groups": others.pop(GROUP)} if GROUP in others else {}
+    return {**found, "entitlements": sum(others.values())} if others else found
 
 
 def failed(code: str, reason: str, remedy: str, began: float) -> RefreshOutcome:

@@ -70,6 +70,16 @@ LEFT JOIN businessentityaddress AS b ON b.addressid = (
     AND b.businessentityid = m.businessentityid
 LEFT JOIN address AS a ON a.addressid = b.addressid
 LEFT JOIN stateprovince AS s ON s.stateprovinceid = a.stateprovinceid;
+CREATE VIEW v_phones AS
+SELECT p.businessentityid, p.phonenumber, t.name AS phonetype
+FROM personphone AS p JOIN phonenumbertype AS t ON t.phonenumbertypeid = p.phonenumbertypeid;
+CREATE VIEW v_addresses AS
+SELECT b.businessentityid, b.addressid, b.addresstypeid, a.addressline1, a.addressline2, a.city, s.stateprovincecode,
+    a.postalcode, s.countryregioncode
+FROM businessentityaddress AS b
+JOIN emailaddress AS m ON m.businessentityid = b.businessentityid
+JOIN address AS a ON a.addressid = b.addressid
+JOIN stateprovince AS s ON s.stateprovinceid = a.stateprovinceid;
 """
 
 CUSTOM_URN = "urn:okta:adventure_works_1:1.0:user:custom"
@@ -106,6 +116,44 @@ PEOPLE: dict[str, Any] = {
         {
             "type": "home",
             "primary": True,
+            "streetAddress": "{addressline1} {addressline2}",
+            "locality": "city",
+            "region": "stateprovincecode",
+            "postalCode": "postalcode",
+            "country": "countryregioncode",
+        }
+    ],
+}
+
+# Departments as groups, current ones only; the reporting line as managers; any number of phones and addresses.
+DEPARTMENTS: dict[str, Any] = {
+    "table": "department",
+    "id": "departmentid",
+    "displayName": "name",
+    "description": "groupname",
+    "members": {
+        "query": "SELECT businessentityid, departmentid FROM employeedepartmenthistory WHERE enddate IS NULL",
+        "group": "departmentid",
+        "user": "businessentityid",
+    },
+}
+STAFF: dict[str, Any] = {
+    "id": "businessentityid",
+    "userName": {"column": "emailaddress", "case": "lower"},
+    "displayName": "loginid",
+    "active": "currentflag",
+    "enterprise": {"manager": {"user": "managerid"}},
+}
+CONTACTS: dict[str, Any] = {
+    "id": "businessentityid",
+    "userName": "emailaddress",
+    "phoneNumbers": [{"table": "v_phones", "user": "businessentityid", "order": "phonenumber", **_PHONES[0]}],
+    "addresses": [
+        {
+            "table": "v_addresses",
+            "user": "businessentityid",
+            "order": "addressid",
+            "type": {"column": "addresstypeid", "values": {"2": "home", "5": "other"}},
             "streetAddress": "{addressline1} {addressline2}",
             "locality": "city",
             "region": "stateprovincecode",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import adventureworks
 import aiohttp
 import pytest
-from adventureworks import CUSTOM_URN, EMPLOYEES, FOLDER, PEOPLE, read_csv
+from adventureworks import CONTACTS, CUSTOM_URN, DEPARTMENTS, EMPLOYEES, FOLDER, PEOPLE, STAFF, read_csv
 from server_fixtures import basic
 from sqlserver_fixtures import SETTINGS, Authority, refresh, source_of
 from tds_server import TdsServer
@@ -45,41 +45,51 @@ def source(request: pytest.FixtureRequest, database: Path, tmp_path: Path) -> It
         assert [] == [log.failure for log in tds.sessions if log.failure]
 
 
-def config_of(folder: Path, source: dict[str, Any], view: str, mapping: dict[str, Any]) -> Config:
+def config_of(folder: Path, source: dict[str, Any], view: str, mapping: dict[str, Any], **sections: Any) -> Config:
     tables = {
         "data_dir": "data",
         "source": {**source, "users": {"table": view}},
         "mapping": mapping,
         "server": {"auth": [{"type": "basic", "username": "okta", "password": "päss:word"}]},
+        **sections,
     }
     return parse_config(tables, where="test", base=folder)
 
 
 async def import_all(config: Config, base: str) -> dict[str, dict[str, Any]]:
-    """Import as the agent does: Groups, then Users page by page until totalResults; return users by id."""
+    """Return the users by id, imported as the agent does; there are no groups."""
+    groups, users = await import_both(config, base)
+    assert {} == groups
+    return users
+
+
+async def import_both(config: Config, base: str) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Import as the agent does: Groups, then Users, page by page until totalResults; return both by id."""
     live = LiveSnapshot(config.data_dir)
     await live.poll()
     listener = Listener(create_app(config, live), None)
     ((_, port, *_),) = await listener.start()
-    found: dict[str, dict[str, Any]] = {}
+    both: list[dict[str, dict[str, Any]]] = []
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": basic()}) as session:
-            async with session.get(f"{base}/Groups?startIndex=1&count={_PAGE}") as answer:
-                assert 0 == (await answer.json(content_type=None))["totalResults"]
-            start, total = 1, 1
-            while start <= total:
-                async with session.get(f"{base}/Users?startIndex={start}&count={_PAGE}") as answer:
-                    assert 200 == answer.status
-                    page = await answer.json(content_type=None)
-                total = page["totalResults"]
-                for user in page["Resources"]:
-                    assert user["id"] not in found
-                    found[user["id"]] = user
-                start += page["itemsPerPage"]
+            for endpoint in ("Groups", "Users"):
+                found: dict[str, dict[str, Any]] = {}
+                start, total = 1, 1
+                while start <= total:
+                    async with session.get(f"{base}/{endpoint}?startIndex={start}&count={_PAGE}") as answer:
+                        assert 200 == answer.status
+                        page = await answer.json(content_type=None)
+                    total = page["totalResults"]
+                    for item in page["Resources"]:
+                        assert item["id"] not in found
+                        found[item["id"]] = item
+                    start += page["itemsPerPage"]
+                assert total == len(found)
+                both.append(found)
     finally:
         await listener.stop()
-    assert total == len(found)
-    return found
+    groups, users = both
+    return groups, users
 
 
 def expected_employees() -> dict[str, dict[str, Any]]:
@@ -189,3 +199,56 @@ async def test_everybody_with_an_address_arrives(tmp_path: Path, source: dict[st
             "primary": True,
         } == {**address, "streetAddress": " ".join(address["streetAddress"].split())}
     assert len(homes) >= with_home > 18_000
+
+
+@pytest.mark.parametrize("base", ["/scim/v1", "/scim/v2"])
+async def test_departments_are_groups_and_the_reporting_line_managers(
+    tmp_path: Path, source: dict[str, Any], base: str
+) -> None:
+    """Each employee is in the departments of today alone, and names the manager whom the hierarchy gives."""
+    is_new = base == "/scim/v2"
+    config = config_of(tmp_path, source, "v_employees", STAFF, groups=DEPARTMENTS)
+    assert ("published", "") == ((outcome := refresh(config)).state, outcome.reason)
+    groups, users = await import_both(config, base)
+    names = {row["departmentid"]: (row["name"], row["groupname"]) for row in read_csv("department")}
+    history = read_csv("employeedepartmenthistory")
+    current = {(row["businessentityid"], row["departmentid"]) for row in history if not row["enddate"]}
+    assert len(current) < len(history)
+    assert names == {
+        key: (item["displayName"], item["urn:okta:custom:group:1.0"]["description"]) for key, item in groups.items()
+    }
+    assert current == {(item["value"], key) for key, group in groups.items() for item in group.get("members", [])}
+    assert current == {(key, item["value"]) for key, user in users.items() for item in user.get("groups", [])}
+    logins = {row["businessentityid"]: row["loginid"] for row in read_csv("employee")}
+    assert logins.keys() == users.keys()
+    for key, wanted in expected_employees().items():
+        manager = users[key].get(ENTERPRISE_2_0 if is_new else ENTERPRISE_1_1, {}).get("manager")
+        if wanted["manager"] is None:
+            assert manager is None
+            continue
+        assert wanted["manager"] == manager["value" if is_new else "managerId"]
+        assert logins[wanted["manager"]] == manager["displayName"]
+        assert is_new == manager.get("$ref", "").endswith(f"/scim/v2/Users/{wanted['manager']}")
+
+
+async def test_all_phones_and_addresses_from_queries(tmp_path: Path, source: dict[str, Any]) -> None:
+    """Whoever has several addresses has all of them, in order and with their type; phones come from a query too."""
+    config = config_of(tmp_path, source, "emailaddress", CONTACTS)
+    assert ("published", "") == ((outcome := refresh(config)).state, outcome.reason)
+    users = await import_all(config, "/scim/v2")
+    cities = {row["addressid"]: row["city"].strip() for row in read_csv("address")}
+    kinds = {"2": "home", "5": "other"}
+    homes: dict[str, list[tuple[int, str, str]]] = {}
+    for row in read_csv("businessentityaddress"):
+        kind = kinds.get(row["addresstypeid"], row["addresstypeid"])
+        place = (int(row["addressid"]), cities[row["addressid"]], kind)
+        homes.setdefault(row["businessentityid"], []).append(place)
+    phones = {row["businessentityid"]: row["phonenumber"].strip() for row in read_csv("personphone")}
+    several = 0
+    for key, user in users.items():
+        wanted = [(city, kind) for _, city, kind in sorted(homes.get(key, []))]
+        assert wanted == [(item["locality"], item["type"]) for item in user.get("addresses", [])]
+        assert [phones[key]] == [item["value"] for item in user["phoneNumbers"]]
+        several += len(wanted) > 1
+    assert 19_972 == len(users)
+    assert several > 0

@@ -9,20 +9,26 @@ import unicodedata
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
 from snapshot.config import load_config
 from snapshot.demo.company import HEAD, LEAD, MEMBER, TOP, Company
 from snapshot.demo.folder import DemoFolder
+from snapshot.demo.memberships import TABLES
 from snapshot.demo.names import name_pools
 from snapshot.demo.people import COLUMNS, CONTENT_VERSION, count_people, people_rows, write_people
 from snapshot.mapping import CompiledMapping
+from snapshot.reader import open_snapshot
+from snapshot.refresh import run_refresh
+from snapshot.scim import ENTERPRISE_2_0, ScimVersion
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # Of 1,000 people. Change it together with CONTENT_VERSION, or old files go on being used.
-GOLDEN = (1, "5517b8e254981f236be7e41c4021449aaafd1176c0d4bbb01822a120a278097b")
+MEMBERSHIPS = "a3c1036a646b935de4356f2117d650de223df24321b16201d73dbaadd5b8442a"
+GOLDEN = (2, "5517b8e254981f236be7e41c4021449aaafd1176c0d4bbb01822a120a278097b")
 SCRIPTS = {
     *("LATIN", "GREEK", "CYRILLIC", "GEORGIAN", "ARMENIAN", "ETHIOPIC"),
     *("ARABIC", "HEBREW", "DEVANAGARI", "THAI"),
@@ -269,3 +275,30 @@ def test_secrets_are_kept(tmp_path: Path):
     assert password != token
     assert (password, token) == (demo.okta_password(), demo.admin_token())
     assert {0o600} == {path.stat().st_mode & 0o777 for path in (tmp_path / "secrets").iterdir()}
+
+
+def test_what_belongs_to_people(tmp_path: Path):
+    """Departments, managers, phones, licenses and roles are published, the same everywhere, and nothing dangles."""
+    demo = DemoFolder(tmp_path)
+    demo.write_people(1000, lambda _: None)
+    digest = hashlib.sha256()
+    with closing(sqlite3.connect(demo.people)) as database:
+        for name in TABLES:
+            digest.update(repr(database.execute(f"SELECT * FROM {name} ORDER BY rowid").fetchall()).encode())
+    assert digest.hexdigest() == MEMBERSHIPS
+    demo.okta_password(), demo.admin_token()
+    demo.write_config(8080)
+    manifest = run_refresh(load_config(demo.config))
+    assert (0, 0) == (manifest.rejects, sum(facts.rejects for facts in manifest.related.values()))
+    counts = {name: facts.count for name, facts in manifest.resource_types.items()}
+    assert counts == {"User": 1000, "Group": 21, "License": 4, "Role": 3}
+    assert manifest.links["groups"] >= 1000
+    assert manifest.links["entitlements"] > 1000
+    assert 100 < manifest.links["roles"] < 300
+    snapshot = open_snapshot(demo.data)
+    users = orjson.loads(b"[%b]" % snapshot.resources("User", ScimVersion.V2_0, 0, 1000))
+    managers = [user[ENTERPRISE_2_0].get("manager") for user in users]
+    assert sum(manager is None for manager in managers) == 1
+    names = {user["id"]: user["displayName"] for user in users}
+    assert all(names[manager["value"]] == manager["displayName"] for manager in managers if manager)
+    assert max(len(user.get("phoneNumbers", [])) for user in users) == 5

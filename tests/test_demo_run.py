@@ -142,7 +142,7 @@ def test_demo_from_start_to_stop(tmp_path: Path):
     """The printed curl lines work when pasted, Ctrl-C ends both processes, and a second run finds its people."""
     with running(tmp_path / "demo") as demo:
         demo.wait_until_served()
-        config_line, page_line, filter_line, refresh_line = demo.curl_lines
+        config_line, page_line, filter_line, groups_line, refresh_line = demo.curl_lines
 
         config = pasted(config_line)
         assert config["filter"]["supported"] is True
@@ -157,6 +157,11 @@ def test_demo_from_start_to_stop(tmp_path: Path):
         wanted = parse_qs(urlsplit(url).query)["filter"][0]
         assert 1 == found["totalResults"]
         assert f'userName eq "{found["Resources"][0]["userName"]}"' == wanted
+
+        groups = pasted(groups_line)
+        assert (21, 5) == (groups["totalResults"], len(groups["Resources"]))
+        assert "Executive Office" == groups["Resources"][0]["displayName"]
+        assert "members" not in groups["Resources"][0]
 
         assert pasted(refresh_line)["id"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +39,50 @@ MAPPING = {
     "enterprise": {"department": "dept", "manager": "boss"},
     CUSTOM_URN: {"fte": {"column": "fte", "type": "decimal"}},
 }
+# From format 3 on; subgroups stay members of groups.
+TABLES = {
+    "teams": ("id, name, about", [("T2", 'All "EU"', None), ("T/1", "Zürich", "Money")]),
+    "in_team": ("who, team", [("E1", "T/1"), ("E2", "T/1"), ("E1", "T2")]),
+    "part_of": ("inner, outer", [("T/1", "T2")]),
+    "licenses": ("id, name", [("L1", "Office"), ("L2", "Mail")]),
+    "has_license": ("who, license", [("E2", "L2"), ("E2", "L1")]),
+    "roles": ("id, name", [("R1", "Approver")]),
+    "has_role": ("who, role", [("E1", "R1")]),
+}
+SECTIONS: dict[str, Any] = {
+    "groups": {
+        "table": "teams",
+        "id": "id",
+        "displayName": "name",
+        "description": "about",
+        "nesting": "keep",
+        "members": {"table": "in_team", "group": "team", "user": "who"},
+        "subgroups": {"table": "part_of", "group": "outer", "subgroup": "inner"},
+    },
+    "entitlements": {
+        "License": {
+            "table": "licenses",
+            "id": "id",
+            "displayName": "name",
+            "scim_1_1": True,
+            "assignments": {"table": "has_license", "entitlement": "license", "user": "who"},
+        },
+        "Role": {
+            "kind": "role",
+            "table": "roles",
+            "id": "id",
+            "displayName": "name",
+            "assignments": {"table": "has_role", "entitlement": "role", "user": "who"},
+        },
+    },
+}
+# What users have of them: of each group its id, name and type.
+GROUPS_OF = {
+    "E1": [("T2", 'All "EU"', "direct"), ("T/1", "Zürich", "direct")],
+    "E2": [("T2", 'All "EU"', "indirect"), ("T/1", "Zürich", "direct")],
+}
+MEMBERS = {"T/1": [("E1", ""), ("E2", "")], "T2": [("E1", ""), ("T/1", "Group")]}
+SHOWN = {"E1": "øyvind@example.com", "E2": "李@example.com", "T/1": "Zürich"}
 CORE = {
     ScimVersion.V1_1: "urn:scim:schemas:core:1.0",
     ScimVersion.V2_0: "urn:ietf:params:scim:schemas:core:2.0:User",
@@ -59,6 +103,8 @@ class Frozen:
     sha256: dict[ScimVersion, str]
     times: dict[str, tuple[str, str]]
     versions: dict[str, str]
+    # Groups and entitlements: created, lastModified and version by id. Empty before format 3.
+    related: dict[str, tuple[str, str, str]] = field(default_factory=dict)
 
     @property
     def newest(self) -> list[str]:
@@ -102,6 +148,30 @@ FROZEN = {
             "E3": 'W/"00f04aae767e38ee4cdb884fe2859f99"',
         },
     ),
+    "format-3": Frozen(
+        generation=2,
+        sha256={
+            ScimVersion.V1_1: "d0bf8f1ebadd09b9d1961356f5a5930d5e8a4b6924723ad2abec713390c8c842",
+            ScimVersion.V2_0: "079804f7dc5ffc69311a2cd571a00470481b4aba1286a9e2c9889ff489d7fcba",
+        },
+        times={
+            "E1": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:28.135Z"),
+            "E2": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z"),
+            "E3": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z"),
+        },
+        versions={
+            "E1": 'W/"78c1376ceefb0012866a83ce353be31d"',
+            "E2": 'W/"ddf93848ad3e4a35891b381ce7037d77"',
+            "E3": 'W/"00f04aae767e38ee4cdb884fe2859f99"',
+        },
+        related={
+            "T2": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:28.135Z", 'W/"1ec246e50ec7a044666cb3417ae527a3"'),
+            "T/1": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z", 'W/"68ce37c79c324dbd62b01e0e20018ae7"'),
+            "L1": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z", 'W/"c04201d1acca3c0737fbca59af454060"'),
+            "L2": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z", 'W/"76feb569b940179780db24e397112a50"'),
+            "R1": ("2026-11-24T04:04:25.893Z", "2026-11-24T04:04:25.893Z", 'W/"865bba472ebdcbb4c534ba607ff297bc"'),
+        },
+    ),
 }
 
 
@@ -136,8 +206,67 @@ def expected(frozen: Frozen, version: ScimVersion) -> list[dict[str, Any]]:
         if fte:
             person["schemas"].append(CUSTOM_URN)
             person[CUSTOM_URN] = {"fte": float(fte)}
+        if frozen.related:
+            person |= links(key, version)
         people.append(person)
     return people
+
+
+def links(key: str, version: ScimVersion) -> dict[str, Any]:
+    """Return what a user belongs to; 1.1 has no $ref, and no roles here."""
+    found: dict[str, Any] = {}
+    if key in GROUPS_OF:
+        found["groups"] = [
+            {"value": group, "display": name, "type": kind, **reference("Groups", group, version)}
+            for group, name, kind in GROUPS_OF[key]
+        ]
+    if key == "E1" and version is ScimVersion.V2_0:
+        found["roles"] = [{"value": "R1", "display": "Approver"}]
+    if key == "E2":
+        names = {"L1": "Office", "L2": "Mail"}
+        found["entitlements"] = [{"value": k, "display": name, "type": "License"} for k, name in names.items()]
+    return found
+
+
+def reference(endpoint: str, key: str, version: ScimVersion) -> dict[str, str]:
+    if version is ScimVersion.V1_1:
+        return {}
+    return {"$ref": f"https://scim.example.com/scim/v2/{endpoint}/{quote(key, safe='')}"}
+
+
+def expected_groups(frozen: Frozen, version: ScimVersion) -> list[dict[str, Any]]:
+    """Return the groups as this version of SCIM writes them, made from TABLES alone."""
+    is_new = version is ScimVersion.V2_0
+    groups = []
+    for key, name, about in TABLES["teams"][1]:
+        created, modified, digest = frozen.related[key]
+        place = f"https://scim.example.com/scim/{BASE[version]}/Groups/{quote(key, safe='')}"
+        group: dict[str, Any] = {
+            "schemas": ["urn:ietf:params:scim:schemas:core:2.0:Group" if is_new else "urn:scim:schemas:core:1.0"],
+            "id": key,
+            "displayName": name,
+            "members": [
+                {
+                    "value": member,
+                    "display": SHOWN[member],
+                    **({"type": kind} if kind else {"type": "User"} if is_new else {}),
+                    **reference("Groups" if kind else "Users", member, version),
+                }
+                for member, kind in MEMBERS[key]
+            ],
+            "meta": {
+                "created": created,
+                "lastModified": modified,
+                "location": place,
+                "version": digest,
+                **({"resourceType": "Group"} if is_new else {}),
+            },
+        }
+        if about:
+            group["schemas"].append("urn:okta:custom:group:1.0")
+            group["urn:okta:custom:group:1.0"] = {"description": about}
+        groups.append(group)
+    return groups
 
 
 @pytest.fixture(params=FOLDERS, ids=lambda path: path.name)
@@ -153,6 +282,8 @@ def golden(tmp_path, frozen):
     name = next(key for key, value in FROZEN.items() if value is frozen)
     shutil.copytree(GOLDEN / name, folder.data_dir)
     folder.settings["mapping"] = MAPPING
+    if frozen.related:
+        add_tables(folder)
     folder.settings["server"] |= {
         "port": 0,
         "poll_seconds": 0.02,
@@ -160,6 +291,16 @@ def golden(tmp_path, frozen):
         "admin": {"type": "bearer", "token": ADMIN_TOKEN, "name": "admin"},
     }
     return folder.fill(ROWS, COLUMNS)
+
+
+def add_tables(folder: PeopleFolder) -> None:
+    """Add groups and entitlements to the source and to the configuration."""
+    folder.settings |= SECTIONS
+    with folder.open() as database:
+        for name, (columns, rows) in TABLES.items():
+            database.execute(f"CREATE TABLE {name} ({columns})")
+            marks = ", ".join("?" * (columns.count(",") + 1))
+            database.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
 
 
 def times_of(folder: PeopleFolder, version: ScimVersion = ScimVersion.V2_0) -> dict[str, tuple[str, str]]:
@@ -250,3 +391,41 @@ def test_a_frozen_folder_is_never_written(frozen, golden):
     golden.refresh()
     name = next(key for key, value in FROZEN.items() if value is frozen)
     assert frozen.generation == open_snapshot(GOLDEN / name).generation
+
+
+@pytest.mark.parametrize("version", ScimVersion)
+def test_frozen_groups_and_entitlements(golden, frozen, version):
+    """Groups with members and subgroups, entitlements and roles are what was frozen, and a refresh keeps their times."""
+    if not frozen.related:
+        pytest.skip("before format 3 there were users alone")
+    for _ in range(2):
+        snapshot = golden.snapshot()
+        assert expected_groups(frozen, version) == resources_of(snapshot, "Group", version)
+        for resource_type, ids in {"License": ["L1", "L2"], "Role": ["R1"]}.items():
+            if resource_type == "Role" and version is ScimVersion.V1_1:
+                continue
+            found = resources_of(snapshot, resource_type, version)
+            assert ids == [item["id"] for item in found]
+            for item in found:
+                meta = item["meta"]
+                assert frozen.related[item["id"]] == (meta["created"], meta["lastModified"], meta["version"])
+        assert FORMAT_VERSION == golden.refresh().format_version
+
+
+def test_the_first_groups_of_an_older_folder(golden, frozen):
+    """Groups over a frozen folder without any change whoever is in one, and nobody else."""
+    if frozen.related:
+        pytest.skip("it has groups")
+    add_tables(golden)
+    manifest = golden.refresh()
+    assert (2, 0, 0) == (manifest.changes.changed, manifest.changes.added, manifest.changes.removed)
+    assert {"Group": 2, "License": 2, "Role": 1} == {name: facts.added for name, facts in manifest.type_changes.items()}
+    after = times_of(golden)
+    assert frozen.times["E3"] == after["E3"]
+    assert [manifest.created_at] * 2 == [after[key][1] for key in ("E1", "E2")]
+    assert [frozen.times[key][0] for key in ("E1", "E2")] == [after[key][0] for key in ("E1", "E2")]
+
+
+def resources_of(snapshot, resource_type: str, version: ScimVersion) -> list[dict[str, Any]]:
+    body = bytes(snapshot.resources(resource_type, version, 0, snapshot.count(resource_type)))
+    return json.loads(b"[" + body + b"]")

@@ -55,6 +55,8 @@ emails = [
 phoneNumbers = [
   {{ column = "office_phone", type = "work" }},
   {{ column = "mobile_phone", type = "mobile" }},
+  # Any number of further ones, from a query of their own.
+  {{ table = "phones", user = "employee_id", value = "number", type = {{ column = "kind" }}, order = "place" }},
 ]
 
 [[mapping.addresses]]
@@ -75,7 +77,7 @@ employeeNumber = "employee_id"
 organization = {{ constant = "Demo Company" }}
 department = "department"
 costCenter = "cost_center"
-manager = "manager_id"
+manager = {{ user = "manager_id" }}    # id and name come from the manager's own row
 
 [mapping."urn:okta:scim_snapshot_demo:1.0:user:custom"]
 hireDate = {{ column = "hire_date", type = "dateTime" }}
@@ -83,6 +85,27 @@ lastChanged = {{ column = "last_changed", type = "dateTime" }}
 fte = {{ column = "fte", type = "decimal" }}
 remote = {{ column = "remote", type = "boolean" }}
 badge = {{ column = "badge", type = "uniqueidentifier" }}
+
+[groups]
+table = "departments"
+id = "code"
+displayName = "name"
+description = "purpose"
+members = {{ table = "works_in", group = "department_code", user = "employee_id" }}
+
+[entitlements.License]
+table = "licenses"
+id = "license_id"
+displayName = "name"
+description = "terms"
+assignments = {{ table = "has_license", entitlement = "license_id", user = "employee_id" }}
+
+[entitlements.Role]
+kind = "role"
+table = "roles"
+id = "role_id"
+displayName = "name"
+assignments = {{ table = "has_role", entitlement = "role_id", user = "employee_id" }}
 
 [schedule]
 interval_seconds = 900

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from snapshot.demo.company import HEAD, LEAD, MEMBER, SITES, TOP, Company
+from snapshot.demo.memberships import TABLES, fixed_rows, rows_of
 from snapshot.demo.names import Name, NamePool, name_pools
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     Row = tuple[Value, ...]
 
 # Raised whenever the content changes, so that an older file is made anew.
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 
 COLUMNS: dict[str, str] = {
     "employee_id": "nvarchar(12) NOT NULL PRIMARY KEY",
@@ -232,13 +233,24 @@ def write_people(path: Path, people: int, progress: Callable[[int], None] = lamb
         database.execute("PRAGMA journal_mode = OFF")
         database.execute("PRAGMA synchronous = OFF")
         database.execute(f"CREATE TABLE people ({columns})")
+        for name, declaration in TABLES.items():
+            database.execute(f"CREATE TABLE {name} ({declaration})")
         database.execute("BEGIN")
+        _insert(database, fixed_rows())
+        company = Company.of(people)
         rows = people_rows(people)
         done = 0
         while batch := list(islice(rows, _BATCH_ROWS)):
             database.executemany(insert, batch)
+            for number in range(done, done + len(batch)):
+                _insert(database, rows_of(company, number, person_id(number)))
             done += len(batch)
             progress(done)
         database.execute("COMMIT")
         database.execute(f"PRAGMA user_version = {CONTENT_VERSION}")
     unfinished.replace(path)
+
+
+def _insert(database: sqlite3.Connection, rows: Iterator[tuple[str, tuple[str | int, ...]]]) -> None:
+    for table, row in rows:
+        database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)

@@ -196,6 +196,8 @@ Try, in another terminal:
 
   {login} "{base}/scim/v2/Users?filter={user_filter}"
 
+  {login} "{base}/scim/v2/Groups?excludedAttributes=members&count=5"
+
 and, to ask for a refresh:
 
   {curl} -X POST -H "Authorization: Bearer {token}" "{base}/admin/refresh"
