@@ -228,7 +228,8 @@ class IndexWriter:
         """Return the view of the members of groups: users by their own groups, and subgroups."""
         columns = {item.path: item.column for item in self.attributes if item.table == USER}
         shown = [f"u.{columns[path]}" for path in ("displayName", "name.formatted") if path in columns]
-        display = f"COALESCE({', '.join([*shown, 'u.user_name'])})"
+        # COALESCE of one value alone is an error.
+        display = f"COALESCE({', '.join([*shown, 'u.user_name'])})" if shown else "u.user_name"
         has_type = any(item.path == "groups.type" for item in self.attributes)
         direct = "WHERE m.v_type = 'direct'" if has_type else ""
         return f"""
