@@ -163,9 +163,7 @@ def published_after(source: Source, before: Generation | None, number: int, crea
         GROUP: (_as_before(item, known[GROUP]) for item in groups),
         LICENSE: (_as_before(item, known[LICENSE]) for item in licenses),
     }
-    resources = {
-        kind: tuple(sorted(items, key=lambda item: (len(item.id), item.id))) for kind, items in found.items()
-    }
+    resources = {kind: tuple(sorted(items, key=lambda item: (len(item.id), item.id))) for kind, items in found.items()}
     return Generation(number, time, resources, frozenset(removed))
 
 
