@@ -23,6 +23,7 @@ from snapshot.scim import (
     ENTERPRISE_2_0,
     GROUP,
     GROUP_2_0,
+    GROUP_DESCRIPTION_URN,
     OKTA_ENTITLEMENT,
     OKTA_ROLE,
     USER,
@@ -43,7 +44,10 @@ _NAMES |= {
     OKTA_ROLE: ("Role", "A role, as Okta discovers it"),
     OKTA_ENTITLEMENT: ("Entitlement", "An entitlement, as Okta discovers it"),
 }
-_NAMES |= {ENTERPRISE_2_0: ("EnterpriseUser", "Enterprise User")}
+_NAMES |= {
+    ENTERPRISE_2_0: ("EnterpriseUser", "Enterprise User"),
+    GROUP_DESCRIPTION_URN: ("GroupDescription", "The description of a group, where Okta looks for it"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def extensions(config: Config, resource_type: str, version: ScimVersion) -> list
     else:
         mapping = next(item.mapping for item in config.entitlements if item.name == resource_type)
         urns, targets = mapping.extension_urns, mapping.singles
-    found = []
+    found: list[DescribedSchema] = []
     for urn in urns:
         own = [target for target in targets if target.path.urn == urn]
         if urn == ENTERPRISE_2_0:
@@ -86,12 +90,14 @@ def extensions(config: Config, resource_type: str, version: ScimVersion) -> list
         else:
             lists = [plural.attribute for plural in plurals if plural.urn == urn]
             attributes = (*(target.attribute for target in own), *lists)
-        found.append(_described(urn, attributes, owner=resource_type))
+        # Clients make classes of names: each has one of its own.
+        others = sum(item.urn not in _NAMES for item in found)
+        found.append(_described(urn, attributes, f"Custom{resource_type}{others + 1 if others else ''}"))
     return found
 
 
-def _described(urn: str, attributes: tuple[Attribute, ...], owner: str = "") -> DescribedSchema:
-    name, description = _NAMES.get(urn, (f"Custom{owner}", "Attributes of this directory's own"))
+def _described(urn: str, attributes: tuple[Attribute, ...], custom: str = "") -> DescribedSchema:
+    name, description = _NAMES.get(urn, (custom, "Attributes of this directory's own"))
     return DescribedSchema(urn, name, description, attributes)
 
 

@@ -83,11 +83,13 @@ class _Members:
         self._next = next(walk, None)
 
     def of(self, group: str) -> list[dict[str, Any]]:
-        """Return the users that are in a group, in their order."""
+        """Return the users that are in a group, in the order of their ids."""
         found = []
         while self._next is not None and self._next[0] == group:
             found.append({"value": self._next[1], "display": self._next[2]})
             self._next = next(self._walk, None)
+        # Whoever is kept without a usable row comes after all others among the users; that is no change of the group.
+        found.sort(key=lambda member: (len(member["value"]), member["value"]))
         return found
 
 

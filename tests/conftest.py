@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from judged_directory import judged_demo, judged_whole
+from judged_directory import judged_demo, judged_linked, judged_whole
 from people_folder import PeopleFolder
 
 
@@ -27,9 +27,16 @@ def whole_server(tmp_path_factory):
         yield judged
 
 
-@pytest.fixture(params=["demo_server", "whole_server"])
+@pytest.fixture(scope="session")
+def linked_server(tmp_path_factory):
+    """The directory in which users belong to everything, behind a running server; nobody may change it."""
+    with judged_linked(tmp_path_factory.mktemp("linked")) as judged:
+        yield judged
+
+
+@pytest.fixture(params=["demo_server", "whole_server", "linked_server"])
 def judged(request):
-    """Each of the two in turn."""
+    """Each of them in turn."""
     return request.getfixturevalue(request.param)
 
 

@@ -1,7 +1,7 @@
 """The golden bodies: what is served, frozen for review by eye. Run as a program it writes them anew (`make golden`).
 
-One line in BODIES is one body for each version, in `golden/bodies/VERSION-NAME.json`. They come from the directory in
-which every attribute is filled, whose times and names are fixed. Not E4, who has no row any more: the lastModified of
+One line in BODIES is one body for each version, in `golden/bodies/VERSION-NAME.json`. They come from the directories in
+which every attribute is filled, and in which users belong to everything; their times and names are fixed. Not E4, who has no row any more: the lastModified of
 changes lies ahead of the clock by an amount that depends on the size of the files.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from judged_directory import NEW, OLD, judged_whole
+from judged_directory import NEW, OLD, judged_linked, judged_whole
 from server_process import PASSWORD, Client
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class Request(NamedTuple):
     target: str
     status: int = 200
     password: str = PASSWORD
+    directory: str = "whole"
 
 
 BODIES = {
@@ -37,6 +38,17 @@ BODIES = {
     "users-page": Request("/Users?startIndex=1&count=2"),
     "users-none": Request("/Users?filter=userName%20eq%20%22nobody%22"),
     "groups-none": Request("/Groups?count=0"),
+    "group-with-subgroup": Request("/Groups/T1"),
+    "group-of-users": Request("/Groups/T2"),
+    "group-odd": Request("/Groups/T3%2F%C3%BC"),
+    "linked-group-flat": Request("/Groups/T1", directory="linked"),
+    "linked-user": Request("/Users/E1", directory="linked"),
+    "linked-licenses": Request("/Licenses", directory="linked"),
+    "linked-profile": Request("/AccessProfiles/P1", directory="linked"),
+    "linked-roles": Request("/Roles", directory="linked"),
+    "linked-service-provider-config": Request("/ServiceProviderConfig", directory="linked"),
+    "linked-resource-types": Request("/ResourceTypes", directory="linked"),
+    "linked-schemas": Request("/Schemas", directory="linked"),
     "service-provider-config": Request("/ServiceProviderConfig"),
     "resource-types": Request("/ResourceTypes"),
     "schemas": Request("/Schemas"),
@@ -69,9 +81,12 @@ def write_all() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.glob("*.json"):
         path.unlink()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, judged_whole(Path(folder)) as judged:
-        for name, (base, request) in file_names().items():
-            (FOLDER / name).write_text(body_text(judged, base, request), encoding="utf-8", newline="\n")
+    for directory, opened in (("whole", judged_whole), ("linked", judged_linked)):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, opened(Path(folder)) as judged:
+            for name, (base, request) in file_names().items():
+                if request.directory == directory:
+                    text = body_text(judged, base, request)
+                    (FOLDER / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

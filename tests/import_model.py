@@ -1,109 +1,25 @@
-"""What importers must see, in plain Python: the people of each generation, and which of them a list may show.
+"""What importers must see, in plain Python: which generation each page comes from, and where a 503 is allowed.
 
 Nothing here knows how the server does it. The rules are those of docs/architecture.md, "Import runs", and
-of decision 7.
+of decision 7. What is in a generation is in `import_directory.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from snapshot.encode import time_text
-from snapshot.scim import GROUP, USER, ScimVersion
+from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-ACTIVE, INACTIVE, UNREADABLE = "A", "T", "?"
-# Where the marker is.
-DEPARTMENT = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User:department"
+    from import_directory import Generation, ListName, Resource
+
+    from snapshot.scim import ScimVersion
+
 # Generations of one list that a client may have begun before the oldest is let go: the newest and three replaced ones.
 _GENERATIONS_PER_CLIENT = 4
-
-
-class Row(NamedTuple):
-    """One row of the source. The marker tells when it was last changed; UNREADABLE states are rejects."""
-
-    marker: str
-    state: str = ACTIVE
-
-
-class Resource(NamedTuple):
-    """One resource as a client reads it."""
-
-    id: str
-    user_name: str
-    marker: str
-    active: bool
-    modified: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Generation:
-    """The exact content of one generation, by type. The order of a list is what the pages say, and stays."""
-
-    number: int
-    time: str
-    resources: dict[str, tuple[Resource, ...]]
-    removed: frozenset[str] = frozenset()
-    # Who was seen at which place of a list.
-    places: dict[ListName, dict[int, Resource]] = field(default_factory=dict)
-
-    def check(self, name: ListName, start: int, count: int, total: int, page: tuple[Resource, ...]) -> None:
-        """Compare a page with the generation: everybody is in the list, and always at the same place of it."""
-        expected = self.select(name)
-        assert len(expected) == total
-        assert max(min(count, total + 1 - start), 0) == len(page)
-        assert not set(page) - set(expected)
-        places = self.places.setdefault(name, {})
-        for place, resource in enumerate(page, start):
-            assert resource == places.setdefault(place, resource)
-        assert len(places) == len(set(places.values()))
-
-    def select(self, name: ListName) -> tuple[Resource, ...]:
-        return tuple(item for item in self.resources.get(name.resource_type, ()) if name.takes(item))
-
-
-@dataclass(frozen=True, slots=True)
-class ListName:
-    """A list: of which type, with which filter (as text, and as a function)."""
-
-    resource_type: str
-    filter: str | None = None
-    is_import: bool = True
-    takes: Callable[[Resource], bool] = field(default=lambda _item: True, compare=False)
-
-
-GROUPS, USERS = ListName(GROUP), ListName(USER)
-
-
-def published_after(rows: dict[str, Row], before: Generation | None, number: int, created_ms: int) -> Generation:
-    """Return the generation that these rows must become after the one before (docs/operations.md, policy)."""
-    time = time_text(created_ms).decode("ascii")
-    known = {item.id: item for item in before.resources[USER]} if before else {}
-    gone = before.removed if before else frozenset()
-    users, removed = {}, set()
-    for person_id, row in rows.items():
-        old = known.get(person_id)
-        if row.state == UNREADABLE:
-            if old is not None:  # kept as published before; who was removed stays so
-                users[person_id] = old
-                removed |= {person_id} & gone
-            continue
-        new = Resource(person_id, user_name(person_id), row.marker, row.state == ACTIVE, time)
-        same = old is not None and person_id not in gone and new._replace(modified=old.modified) == old
-        users[person_id] = old if same else new
-    for person_id, old in known.items():
-        if person_id not in rows:
-            users[person_id] = old if person_id in gone else old._replace(active=False, modified=time)
-            removed.add(person_id)
-    ordered = tuple(users[person_id] for person_id in sorted(users, key=lambda text: (len(text), text)))
-    return Generation(number, time, {USER: ordered, GROUP: ()}, frozenset(removed))
-
-
-def user_name(person_id: str) -> str:
-    return f"{person_id.lower()}@example.com"
 
 
 @dataclass(eq=False, slots=True)
@@ -167,7 +83,7 @@ class Client:
 
 
 def slot(name: ListName) -> str | None:
-    return None if name.is_import else f"{name.resource_type} {name.filter}"
+    return None if name.is_import else name.key
 
 
 class Expectation:
@@ -198,7 +114,7 @@ class Expectation:
     def first_page(self, client: Client, name: ListName, newest: set[Generation]) -> set[Generation]:
         """Return the generations that the first page of a list may come from: one, unless a swap is under way."""
         run = client.run
-        if name == GROUPS or not name.is_import or run is None or name.resource_type in run.begun:
+        if name.resource_type == GROUP or not name.is_import or run is None or name.resource_type in run.begun:
             return newest
         if not self._is_fresh(run.used_at):
             return newest
@@ -263,7 +179,7 @@ class Expectation:
             run = client.run
             if start == 1:
                 goes_on = run is not None and run.generation is generation and self._is_fresh(run.used_at)
-                goes_on = goes_on and name != GROUPS and name.resource_type not in run.begun
+                goes_on = goes_on and name.resource_type != GROUP and name.resource_type not in run.begun
                 if not goes_on:
                     client.run = run = Run(generation, set(), self.now)
             elif run is None or not self._is_fresh(run.used_at):
@@ -273,6 +189,14 @@ class Expectation:
                 run.used_at = self.now
                 run.is_safe = True
         self._crowd(client, place, generation)
+
+    def resume(self, client: Client, name: ListName, generation: Generation) -> None:
+        """Note a later page by cursor: it needs no pin, but the run of that generation, if there is one, is in use."""
+        run = client.run
+        if name.is_import and run is not None and run.generation is generation:
+            run.is_safe = run.is_safe and self._is_fresh(run.used_at)  # else it may have gone meanwhile
+            run.used_at = self.now
+            client.used[(None, generation.number)] = self.now
 
     def _crowd(self, client: Client, place: str | None, generation: Generation) -> None:
         mine = [number for name, number in client.used if name == place]
@@ -297,23 +221,3 @@ class Expectation:
     def most_pins(self) -> int:
         """Return how many pins there can be at most."""
         return sum(self._is_in_use(client, place) for client in self.clients for place, _ in client.used)
-
-
-def changed_after(time: str) -> ListName:
-    return ListName(USER, f'meta.lastModified gt "{time}"', True, lambda item: item.modified > time)
-
-
-def named(person_id: str) -> ListName:
-    text = user_name(person_id)
-    return ListName(USER, f'userName eq "{text}"', False, lambda item: item.user_name == text)
-
-
-def active_and_marked(marker: str) -> ListName:
-    """Return the list of active Users of a department: no look-up answers it, a thread scans."""
-    text = f'active eq true and {DEPARTMENT} eq "{marker}"'
-    return ListName(USER, text, False, lambda item: item.active and item.marker == marker)
-
-
-def being_active(active: bool) -> ListName:
-    word = "true" if active else "false"
-    return ListName(USER, f"active eq {word}", False, lambda item: item.active is active)

@@ -14,8 +14,21 @@ from urllib.parse import quote
 
 import aiohttp
 import msgspec
-from import_model import GROUP, USER, Generation, ListName, Resource, Row, published_after, user_name
-from server_fixtures import COLUMNS, Answer, Api, basic, person, tables
+from import_directory import (
+    LICENSE,
+    Generation,
+    Group,
+    License,
+    ListName,
+    Resource,
+    Row,
+    Source,
+    User,
+    links,
+    published_after,
+    user_name,
+)
+from server_fixtures import COLUMNS, CUSTOM_URN, Answer, Api, basic, person, tables
 
 from server.app import create_app
 from server.keys import PINS
@@ -26,7 +39,7 @@ from snapshot.approval import approve
 from snapshot.config import parse_config
 from snapshot.errors import PublishRefusedError
 from snapshot.refresh import refresh
-from snapshot.scim import ScimVersion
+from snapshot.scim import GROUP, USER, ScimVersion
 from snapshot.store import writer_lock
 
 if TYPE_CHECKING:
@@ -40,9 +53,38 @@ ENTERPRISE = {
     ScimVersion.V1_1: "urn:scim:schemas:extension:enterprise:1.0",
     ScimVersion.V2_0: "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User",
 }
-CORE = {ScimVersion.V1_1: "urn:scim:schemas:core:1.0", ScimVersion.V2_0: "urn:ietf:params:scim:schemas:core:2.0:User"}
+CORE_1_1 = "urn:scim:schemas:core:1.0"
+CORE = {
+    USER: "urn:ietf:params:scim:schemas:core:2.0:User",
+    GROUP: "urn:ietf:params:scim:schemas:core:2.0:Group",
+    LICENSE: "urn:okta:scim:schemas:core:1.0:Entitlement",
+}
 BASE = {ScimVersion.V1_1: "v1", ScimVersion.V2_0: "v2"}
-PATHS = {USER: "Users", GROUP: "Groups"}
+PATHS = {USER: "Users", GROUP: "Groups", LICENSE: "Licenses", "": ""}
+PUBLIC = "https://scim.example.com/scim"
+TABLES = {
+    "teams": ("id", "name"),
+    "in_team": ("person", "team"),
+    "licenses": ("id", "name"),
+    "has_license": ("person", "license"),
+}
+RELATED = {
+    "groups": {
+        "table": "teams",
+        "id": "id",
+        "displayName": "name",
+        "members": {"table": "in_team", "group": "team", "user": "person"},
+    },
+    "entitlements": {
+        LICENSE: {
+            "table": "licenses",
+            "id": "id",
+            "displayName": "name",
+            "assignments": {"table": "has_license", "user": "person", "entitlement": "license"},
+        }
+    },
+}
+KEEP_GENERATIONS = 2
 
 
 def memory_folder() -> Path | None:
@@ -59,26 +101,38 @@ class Template:
         self.worlds = 0
         template = self.root / "template"
         template.mkdir()
-        self.rows = {f"E{number}": Row("r0") for number in range(1, people + 1)}
+        self.source = Source(
+            people={f"E{number}": Row("r0") for number in range(1, people + 1)},
+            groups={"G1": "r0", "G2": "r0", "G3": "r0"},
+            licenses={"L1": "r0", "L2": "r0"},
+            members={("E1", "G1"), ("E2", "G1"), ("E2", "G2"), ("E4", "G2")},
+            assigned={("E1", "L1"), ("E3", "L1"), ("E2", "L2")},
+        )
         with closing(sqlite3.connect(template / "people.db")) as database, database:
-            database.execute(f"CREATE TABLE people ({', '.join(f'{name} TEXT' for name in COLUMNS)})")
-        write_rows(template, self.rows)
+            for name, columns in {"people": COLUMNS, **TABLES}.items():
+                database.execute(f"CREATE TABLE {name} ({', '.join(f'{column} TEXT' for column in columns)})")
+        write_rows(template, self.source)
         self._config = self._read_config(template)
         manifest = refresh(self._config).manifest
-        self.first = published_after(self.rows, None, manifest.generation, manifest.created_ms)
+        self.first = published_after(self.source, None, manifest.generation, manifest.created_ms)
 
     def config(self, folder: Path) -> Config:
         """Return the configuration of a copy: reading it anew would take longer than most other things here."""
         return msgspec.structs.replace(self._config, base=folder, data_dir=folder / "data")
 
     def _read_config(self, folder: Path) -> Config:
-        accounts = ("okta", "second", "shared")
+        accounts = ("okta", "second", "shared", "cursor")
         # The server looks for a newer generation when it starts and when it is told to, not in between.
         settings = tables(
             auth=[{"type": "basic", "username": name, "password": name} for name in accounts], poll_seconds=60
         )
-        settings["guard"] = {"always_allowed_removed": 2, "always_allowed_rejected": 1}
-        settings["store"] = {"keep_generations": 2}
+        settings["guard"] = {"always_allowed_removed": 1, "always_allowed_rejected": 1}
+        settings["store"] = {"keep_generations": KEEP_GENERATIONS}
+        settings.update(RELATED)
+        # Each table and each index of a generation costs time, and no list here asks for more.
+        for name in ("externalId", "name", "emails", "phoneNumbers", CUSTOM_URN):
+            del settings["mapping"][name]
+        del settings["mapping"]["enterprise"]["employeeNumber"]
         return parse_config(settings, where="test", base=folder)
 
     def folder(self) -> Path:
@@ -92,18 +146,25 @@ class Template:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
-def write_rows(folder: Path, rows: dict[str, Row]) -> None:
+def write_rows(folder: Path, source: Source) -> None:
     people = [
         person(0, id=key, login=user_name(key), dept=row.marker, state=row.state, number=key)
-        for key, row in rows.items()
+        for key, row in source.people.items()
     ]
+    rows = {
+        "people": [tuple(row[name] for name in COLUMNS) for row in people],
+        "teams": source.groups.items(),
+        "in_team": source.members,
+        "licenses": source.licenses.items(),
+        "has_license": source.assigned,
+    }
     with closing(sqlite3.connect(folder / "people.db")) as database:
         database.execute("PRAGMA synchronous=OFF")
         with database:
-            database.execute("DELETE FROM people")
-            marks = ", ".join("?" * len(COLUMNS))
-            values = [[row[name] for name in COLUMNS] for row in people]
-            database.executemany(f"INSERT INTO people VALUES ({marks})", values)
+            for name, values in rows.items():
+                database.execute(f"DELETE FROM {name}")
+                marks = ", ".join("?" * len(TABLES.get(name, COLUMNS)))
+                database.executemany(f"INSERT INTO {name} VALUES ({marks})", values)
 
 
 class Witness:
@@ -133,10 +194,10 @@ class World:
         self._max_pins = max_pins
         self.folder = template.folder()
         self.config = template.config(self.folder)
-        self.rows = dict(template.rows)
+        self.source = template.source.copy()
         self.generations = [template.first]
-        # A generation in quarantine: its number, the rows that it holds, the generation it was compared with.
-        self.refused: tuple[int, dict[str, Row], int] | None = None
+        # A generation in quarantine: its number, what it was made of, the generation it was compared with.
+        self.refused: tuple[int, Source, int] | None = None
         self.requests = 0
         self.start()
 
@@ -191,17 +252,17 @@ class World:
 
     def publish(self) -> bool:
         """Refresh from the rows as they are; return whether something was published."""
-        write_rows(self.folder, self.rows)
+        write_rows(self.folder, self.source)
         try:
             result = refresh(self.config)
         except PublishRefusedError as error:
             if self.refused is None or self.refused[0] != error.generation:
-                self.refused = (error.generation, dict(self.rows), self.published.number)
+                self.refused = (error.generation, self.source.copy(), self.published.number)
             return False
         if result.published:
-            self._add(result.manifest, self.rows)
+            self._add(result.manifest, self.source)
         else:
-            after = published_after(self.rows, self.published, self.published.number, self.published_ms + 1)
+            after = published_after(self.source, self.published, self.published.number, self.published_ms + 1)
             assert after.resources == self.published.resources
         return result.published
 
@@ -209,16 +270,16 @@ class World:
         """Let the generation in quarantine pass, if it may still be published; return whether it was."""
         if self.refused is None or self.refused[2] != self.published.number:
             return False
-        number, rows, _ = self.refused
+        number, source, _ = self.refused
         with writer_lock(self.config.data_dir):
             manifest = approve(self.config, number, who="test")
-        self._add(manifest, rows)
+        self._add(manifest, source)
         self.refused = None
         return True
 
-    def _add(self, manifest: Manifest, rows: dict[str, Row]) -> None:
+    def _add(self, manifest: Manifest, source: Source) -> None:
         self.published_ms = manifest.created_ms
-        self.generations.append(published_after(rows, self.published, manifest.generation, manifest.created_ms))
+        self.generations.append(published_after(source, self.published, manifest.generation, manifest.created_ms))
 
     published_ms = 0
 
@@ -233,7 +294,10 @@ class World:
         snapshot = self.live.current
         self.snapshots.setdefault(snapshot.generation, weakref.ref(snapshot))
 
-    def ask(self, *requests: tuple[str, ScimVersion, ListName, int, int], swap: bool = False) -> list[Page]:
+    def is_on_disk(self, number: int) -> bool:
+        return (self.config.data_dir / "generations" / f"{number:08d}").is_dir()
+
+    def ask(self, *requests: tuple[str, ListName, str], swap: bool = False) -> list[Page]:
         """Ask for pages, all at once if there are several, and beside a swap if told so."""
         return self._run(self._ask(requests, swap=swap))
 
@@ -243,40 +307,72 @@ class World:
             waiting.append(self.swap())
         return (await asyncio.gather(*waiting))[: len(requests)]
 
-    async def _page(self, credential: str, version: ScimVersion, name: ListName, start: int, count: int) -> Page:
+    async def _page(self, credential: str, name: ListName, place: str) -> Page:
+        """Ask for one page; `place` is what the query string says of it."""
         self.requests += 1
         request_id = f"r{self.requests}"
-        query = f"startIndex={start}&count={count}"
+        query = place
         if name.filter is not None:
             query += f"&filter={quote(name.filter)}"
+        if name.sort:
+            order = "descending" if name.sort.startswith("-") else "ascending"
+            query += f"&sortBy={name.sort.lstrip('-')}&sortOrder={order}"
         answer = await self._api.get(
-            f"{BASE[version]}/{PATHS[name.resource_type]}?{query}",
+            f"{BASE[name.version]}/{PATHS[name.resource_type]}?{query}",
             auth=basic(credential, credential),
             headers={"X-Request-Id": request_id},
         )
-        return Page(answer, version, self._witness.generations.pop(request_id, None))
+        return Page(answer, name.version, self._witness.generations.pop(request_id, None))
 
 
 class Page:
-    """One answer, read strictly."""
+    """One answer, read strictly. A page by cursor has no startIndex."""
 
     def __init__(self, answer: Answer, version: ScimVersion, generation: int | None) -> None:
         self.status = answer.status
         self.headers = answer.headers
         self.generation = generation
         self.json = answer.json
-        self.total, self.start, self.items = answer.numbers if answer.status == 200 else (0, 0, 0)
+        self.total = self.start = self.items = 0
+        if answer.status == 200 and "startIndex" in self.json:
+            self.total, self.start, self.items = answer.numbers
+        elif answer.status == 200:
+            self.total, self.items = self.json["totalResults"], self.json["itemsPerPage"]
         self.resources = tuple(_resource(item, version) for item in self.json.get("Resources", ()))
+        assert len(self.resources) == self.items
 
 
 def _resource(item: dict[str, Any], version: ScimVersion) -> Resource:
-    assert CORE[version] in item["schemas"]
-    place = item["meta"]["location"]
-    assert place == f"https://scim.example.com/scim/{BASE[version]}/Users/{item['id']}"
-    return Resource(
-        item["id"],
-        item["userName"],
-        item[ENTERPRISE[version]]["department"],
-        item["active"],
-        item["meta"]["lastModified"],
-    )
+    kind = next(name for name, path in PATHS.items() if f"/{path}/" in item["meta"]["location"])
+    assert f"{PUBLIC}/{BASE[version]}/{PATHS[kind]}/{item['id']}" == item["meta"]["location"]
+    if version is ScimVersion.V2_0:
+        assert CORE[kind] in item["schemas"]
+        assert kind == item["meta"]["resourceType"]
+    else:
+        assert CORE_1_1 in item["schemas"]
+        assert "resourceType" not in item["meta"]
+    modified = item["meta"]["lastModified"]
+    if kind == USER:
+        return User(
+            item["id"],
+            item["userName"],
+            item[ENTERPRISE[version]]["department"],
+            item["active"],
+            modified,
+            _links(item.get("groups", ()), version, GROUP),
+            _links(item.get("entitlements", ()), version, LICENSE),
+        )
+    if kind == GROUP:
+        return Group(item["id"], item["displayName"], modified, _links(item.get("members", ()), version, USER))
+    return License(item["id"], item["displayName"], modified)
+
+
+def _links(items: list[dict[str, Any]], version: ScimVersion, kind: str) -> tuple[tuple[str, str], ...]:
+    for item in items:
+        if kind == LICENSE:
+            assert LICENSE == item["type"]
+        elif version is ScimVersion.V2_0:
+            assert f"{PUBLIC}/v2/{PATHS[kind]}/{item['value']}" == item["$ref"]
+        else:
+            assert "$ref" not in item
+    return links((item["value"], item["display"]) for item in items)

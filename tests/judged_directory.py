@@ -1,7 +1,8 @@
 """What the judges from outside look at: published directories behind `python -m server`.
 
-Two directories: the demo's, as `make demo` would serve it, and one whose mapping fills every attribute that the schema
-knows (`whole_people.py`). Both have a second generation in which somebody has no row any more. Beside its two usual
+Three directories: the demo's, as `make demo` would serve it; one whose mapping fills every attribute that the schema
+knows (`whole_people.py`); and one in which everything comes from queries beside the users (`linked_people.py`). Of the
+last two, one keeps groups in groups and the other makes them flat. All have a second generation in which somebody has no row any more. Beside its two usual
 base paths each server has STRICT: 2.0 without Okta's extension, which strict clients refuse.
 """
 
@@ -12,6 +13,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from linked_people import LinkedDirectory
 from server_process import PASSWORD, USER, Answer, Client, ServerProcess, wait_for
 from whole_people import WholeDirectory
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 PEOPLE = 1000
 OLD, NEW, STRICT = "/scim/v1", "/scim/v2", "/scim/strict"
 PUBLIC_URL = "https://scim.example.com"
+_BASES = {OLD: "1.1", NEW: "2.0", STRICT: {"version": "2.0", "okta_extension": False}}
 _PATHS = '"/scim/v2" = "2.0"\n'
 _PAGE = 200
 
@@ -108,9 +111,16 @@ def _rows_to_remove(database: sqlite3.Connection) -> list[tuple[str, str, str]]:
 @contextlib.contextmanager
 def judged_whole(path: Path) -> Iterator[Judged]:
     """Publish the directory in which every attribute is filled, and serve it until the block ends."""
-    directory = WholeDirectory(
-        path, paths={OLD: "1.1", NEW: "2.0", STRICT: {"version": "2.0", "okta_extension": False}}
-    )
+    directory = WholeDirectory(path, paths=_BASES)
+    directory.publish()
+    with _served(directory.config, directory.toml) as judged:
+        yield judged
+
+
+@contextlib.contextmanager
+def judged_linked(path: Path) -> Iterator[Judged]:
+    """Publish the directory in which users belong to everything, and serve it until the block ends."""
+    directory = LinkedDirectory(path, paths=_BASES)
     directory.publish()
     with _served(directory.config, directory.toml) as judged:
         yield judged

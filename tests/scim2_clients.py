@@ -42,9 +42,9 @@ def received(resources: Any) -> dict[str, dict[str, Any]]:
 
 
 def with_instants(value: Any) -> Any:
-    """Return JSON with its dates and times as instants: the client's models write them in another way."""
+    """Return JSON with its dates and times as instants, and its schemas as a set: the client's models write them in another way."""
     if isinstance(value, dict):
-        return {name: with_instants(item) for name, item in value.items()}
+        return {name: set(item) if name == "schemas" else with_instants(item) for name, item in value.items()}
     if isinstance(value, list):
         return [with_instants(item) for item in value]
     if isinstance(value, str) and _INSTANT.fullmatch(value):

@@ -77,6 +77,9 @@ def filters_of(people: dict[str, dict[str, Any]]) -> Iterator[tuple[str, list[st
         f'{ENTERPRISE}:department eq "{department}"',
         _ids(people, lambda one: one.get(ENTERPRISE, {}).get("department") == department),
     )
+    group = next((one["groups"][-1]["value"] for one in people.values() if "groups" in one), "none")
+    yield f'groups eq "{group}"', _ids(people, lambda one: group in _values(one, "groups"))
+    yield "entitlements pr or roles pr", _ids(people, lambda one: "entitlements" in one or "roles" in one)
     yield f'userName eq {quoted} or (active eq false and userName eq "nobody")', [last["id"]]
     yield f'meta.lastModified gt "{newest.isoformat()}"', []
     before = min(item["meta"]["lastModified"] for item in people.values())

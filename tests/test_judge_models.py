@@ -65,6 +65,7 @@ def test_what_is_read_is_what_was_mapped(whole_server):
     """Every attribute of a user who has all of them has its value in the model."""
     model = models(whole_server)["/Users"]
     read = model.model_validate_json(whole_server.get(f"{NEW}/Users/E1").body, scim_ctx=ANSWER).model_dump()
+    assert ["T1", "T2"] == [group["value"] for group in read.pop("groups")]
     assert EVERYTHING == {name: value for name, value in read.items() if name not in {"schemas", "meta"}}
 
 

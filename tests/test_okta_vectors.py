@@ -1,7 +1,4 @@
-"""The acceptance vectors for Okta's agent, each named by its number, against published generations of real rows.
-
-Left out are 26, 38 and 39, which need groups or entitlements.
-"""
+"""The acceptance vectors for Okta's agent, each named by its number, against published generations of real rows."""
 
 from __future__ import annotations
 
@@ -26,6 +23,7 @@ ENTERPRISE_1_1 = "urn:scim:schemas:extension:enterprise:1.0"
 OKTA = "urn:okta:schemas:scim:providerconfig:1.0"
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
 LIST = "urn:ietf:params:scim:api:messages:2.0:ListResponse"
+OKTA_ENTITLEMENT, OKTA_ROLE = (f"urn:okta:scim:schemas:core:1.0:{name}" for name in ("Entitlement", "Role"))
 IMPORT_ONLY = ["IMPORT_NEW_USERS", "IMPORT_PROFILE_UPDATES", "OPP_SCIM_INCREMENTAL_IMPORTS"]
 BASES = pytest.mark.parametrize("base", ["v1", "v2"])
 
@@ -34,6 +32,41 @@ BASES = pytest.mark.parametrize("base", ["v1", "v2"])
 def directory(tmp_path):
     """Two people, published."""
     made = Directory(tmp_path).add(person(1), person(2))
+    made.publish()
+    return made
+
+
+def assigned(table: str, **rest: str) -> dict:
+    """Return [entitlements.NAME] of a table and of the one that says who has one."""
+    singular = table.removesuffix("s")
+    pairs = {"table": f"has_{singular}", "user": "person", "entitlement": singular}
+    return {"table": table, "id": "id", "displayName": "name", "assignments": pairs, **rest}
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """Three people with groups, two types of entitlements and roles, published."""
+    sections = {
+        "groups": {
+            "table": "teams",
+            "id": "id",
+            "displayName": "name",
+            "members": {"table": "in_team", "group": "team", "user": "person"},
+        },
+        "entitlements": {
+            "License": assigned("licenses"),
+            "Profile": assigned("profiles", endpoint="/AccessProfiles"),
+            "Role": assigned("roles", kind="role"),
+        },
+    }
+    made = Directory(tmp_path, sections=sections).add(person(1), person(2), person(3))
+    for table in ("teams", "licenses", "profiles", "roles"):
+        made.run(f"CREATE TABLE {table} (id, name)")
+        made.run(f"INSERT INTO {table} VALUES ('{table[0]}1', 'First'), ('{table[0]}2', 'Second')")
+    made.run("CREATE TABLE in_team (person, team)").run("INSERT INTO in_team VALUES ('E00001', 't1'), ('E00002', 't1')")
+    for kind in ("license", "profile", "role"):
+        made.run(f"CREATE TABLE has_{kind} (person, {kind})")
+        made.run(f"INSERT INTO has_{kind} VALUES ('E00001', '{kind[0]}1'), ('E00002', '{kind[0]}2')")
     made.publish()
     return made
 
@@ -417,6 +450,33 @@ async def test_vector_25_incremental_of_the_future(api, base):
     assert answer.numbers == (0, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("statement", "changed"),
+    [
+        ("INSERT INTO in_team VALUES ('E00003', 't2')", {"Users": ["E00003"], "Groups": ["t2"]}),
+        ("DELETE FROM in_team WHERE person = 'E00002'", {"Users": ["E00002"], "Groups": ["t1"]}),
+        ("UPDATE teams SET name = 'Renamed' WHERE id = 't1'", {"Users": ["E00001", "E00002"], "Groups": ["t1"]}),
+        ("INSERT INTO has_license VALUES ('E00003', 'l1')", {"Users": ["E00003"]}),
+        ("DELETE FROM has_role WHERE person = 'E00001'", {"Users": ["E00001"]}),
+        ("UPDATE profiles SET name = 'Renamed' WHERE id = 'p2'", {"Users": ["E00002"], "AccessProfiles": ["p2"]}),
+    ],
+)
+async def test_vector_26_only_a_membership_or_an_assignment_changes(linked, statement, changed):
+    """Rows that stay as they are, and belong to something else: the next incremental import has these people, whole."""
+    wait_a_tick()
+    instant = linked.publish().created_at
+    wait_a_tick()
+    linked.run(statement).publish()
+    text = quote(f'meta.lastModified gt "{instant}"', safe="")
+    async with serving(linked) as api:
+        for endpoint in ("Groups", "Users", "Licenses", "AccessProfiles", "Roles"):
+            answer = await api.get(f"v2/{endpoint}?filter={text}&startIndex=1&count=200")
+            assert changed.get(endpoint, []) == answer.ids
+            for item in answer.json["Resources"]:
+                assert item == (await api.get(f"v2/{endpoint}/{item['id']}")).json
+        assert changed["Users"] == (await api.get(f"v1/Users?filter={text}")).ids
+
+
 async def test_vector_27_unchanged_rows_keep_their_time(directory):
     """A row that does not change keeps its lastModified over refreshes and restarts."""
     async with serving(directory) as api:
@@ -593,6 +653,73 @@ async def test_vector_37_resource_types_and_schemas(api):
     assert CORE in old_types.json["schemas"]
     assert f"{CORE}:ListResponse" in old_schemas.json["schemas"]
     assert old_schemas.json["Resources"][0]["attributes"]
+
+
+async def test_vector_37_types_of_roles_and_entitlements(linked):
+    """Each type has Okta's URN, its own endpoint and an entry in Schemas; SCIM 1.1 does not know them."""
+    async with serving(linked) as api:
+        types = await api.get("v2/ResourceTypes")
+        assert (5, 1, 5) == types.numbers
+        assert [
+            ("License", "/Licenses", OKTA_ENTITLEMENT),
+            ("Profile", "/AccessProfiles", OKTA_ENTITLEMENT),
+            ("Role", "/Roles", OKTA_ROLE),
+        ] == [(item["name"], item["endpoint"], item["schema"]) for item in types.json["Resources"][2:]]
+        for urn, names in ((OKTA_ENTITLEMENT, ["displayName", "type"]), (OKTA_ROLE, ["displayName"])):
+            described = (await api.get(f"v2/Schemas/{urn}")).json["attributes"]
+            assert names == [item["name"] for item in described]
+        found = {
+            version: (await api.get(f"{version}/ServiceProviderConfig")).json[OKTA]["userManagementCapabilities"]
+            for version in ("v1", "v2")
+        }
+        assert {"v1": IMPORT_ONLY, "v2": [*IMPORT_ONLY, "IMPORT_USER_SCHEMA"]} == found
+        assert (2, 1, 2) == (await api.get("v1/ResourceTypes")).numbers
+        assert 404 == (await api.get("v1/Licenses")).status
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "first", "kind"),
+    [("Licenses", "l1", "License"), ("AccessProfiles", "p1", "Profile"), ("Roles", "r1", None)],
+)
+async def test_vector_38_each_endpoint_of_entitlements(linked, endpoint, first, kind):
+    """A page of one holds one, whole; its type is the name of the resource type. Roles have no type."""
+    async with serving(linked) as api:
+        answer = await api.get(f"v2/{endpoint}?count=1&startIndex=1")
+        assert (2, 1, 1) == answer.numbers
+        assert [LIST] == answer.json["schemas"]
+        (found,) = answer.json["Resources"]
+        assert (first, "First") == (found["id"], found["displayName"])
+        assert kind == found.get("type")
+        assert found == (await api.get(f"v2/{endpoint}/{found['id']}")).json
+
+
+async def test_vector_39_values_are_ids_in_the_same_snapshot(linked):
+    """Whatever users are said to have is served under its id and name, though a refresh takes it away meanwhile."""
+    async with serving(linked) as api:
+        groups = await pages(api, "v2/Groups", 1)
+        users = await pages(api, "v2/Users", 2)
+        for table in ("licenses", "profiles", "roles"):
+            linked.run(f"DELETE FROM {table} WHERE name = 'First'").run(f"UPDATE {table} SET name = 'Other'")
+        linked.publish()
+        await api.follow()
+        served = {("Group", item["id"]): item["displayName"] for page in groups for item in page.json["Resources"]}
+        for name, endpoint in (("License", "Licenses"), ("Profile", "AccessProfiles"), ("Role", "Roles")):
+            for page in await pages(api, f"v2/{endpoint}", 1):
+                served |= {(name, item["id"]): item["displayName"] for item in page.json["Resources"]}
+        attributes = {"groups": "Group", "roles": "Role", "entitlements": ""}
+        named = [
+            ((kind or entry["type"], entry["value"]), entry["display"])
+            for page in users
+            for user in page.json["Resources"]
+            for attribute, kind in attributes.items()
+            for entry in user.get(attribute, ())
+        ]
+        assert 8 == len(named)
+        assert set(named) <= set(served.items())
+        # The next import sees what is there now.
+        await pages(api, "v2/Groups", 10)
+        assert ["l2"] == (await api.get("v2/Licenses")).ids
+        assert "entitlements" not in (await api.get("v2/Users/E00001")).json
 
 
 async def test_vector_40_database_down_with_a_snapshot(directory):

@@ -21,6 +21,30 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CUSTOM_URN = "urn:okta:acme_hr_1:1.0:user:custom"
+GROUP_URN = "urn:okta:acme_hr_1:1.0:group:custom"
+GROUPS = {
+    "table": "teams",
+    "id": "id",
+    "externalId": "ext",
+    "displayName": "name",
+    "description": "about",
+    GROUP_URN: {"code": {"column": "code", "type": "integer"}, "open": {"column": "open", "type": "boolean"}},
+    "nesting": "keep",
+    "members": {"table": "in_team", "group": "team", "user": "person"},
+    "subgroups": {"table": "part_of", "group": "whole", "subgroup": "team"},
+}
+# Finance is in Company; a circle among the others does no harm; who is not there is in no group.
+TEAMS = """
+    CREATE TABLE teams (id, ext, name, about, code, open);
+    INSERT INTO teams VALUES ('T1', 't-1', 'Company', 'Everybody', 7, 0), ('T2', NULL, 'Finance', 'Money', NULL, NULL),
+        ('T3/ü', NULL, 'Nobody "here"', NULL, NULL, 1), ('T4', NULL, NULL, NULL, NULL, NULL),
+        ('T9', NULL, 'Gone', NULL, NULL, NULL);
+    CREATE TABLE in_team (person, team);
+    INSERT INTO in_team VALUES ('E1', 'T2'), ('E2', 'T1'), ('E3/ü +%', 'T2'), ('E4', 'T9'), ('0', 'T1'), ('1', 'T2'),
+        ('nobody', 'T1'), ('E1', 'nothing');
+    CREATE TABLE part_of (team, whole);
+    INSERT INTO part_of VALUES ('T2', 'T1'), ('T3/ü', 'T4'), ('T4', 'T3/ü'), ('T3/ü', 'T3/ü');
+"""
 FIRST, SECOND = "2026-01-02T03:04:05Z", "2026-02-03T04:05:06Z"
 
 # As it is served in 2.0, less `schemas` and `meta`. The mapping is made from it: a column for each value.
@@ -114,10 +138,13 @@ class WholeDirectory:
     def __init__(self, path: Path, **server: Any) -> None:
         folder = PeopleFolder(path)
         folder.settings["mapping"] = _mapping(EVERYTHING)
+        folder.settings["groups"] = GROUPS
         folder.settings["server"] = server_settings(**server)
         self.toml = folder.toml()
         self.config: Config = load_config(self.toml)
         self._folder = folder
+        with folder.open() as database:
+            database.executescript(TEAMS)
 
     def publish(self) -> None:
         """Publish everybody at FIRST, and at SECOND without GONE, who is then sent as inactive."""
