@@ -21,7 +21,20 @@ from server import app as server_app
 from server import discovery, errors, resources
 from server.live import LiveSnapshot
 from snapshot import __main__ as tool
-from snapshot import commandline, config, control, legacy, queries, refresh, rejects, related, rule, rules, store
+from snapshot import (
+    commandline,
+    config,
+    control,
+    instance,
+    legacy,
+    queries,
+    refresh,
+    rejects,
+    related,
+    rule,
+    rules,
+    store,
+)
 from snapshot.convert import DEFAULT_FALSE, DEFAULT_TRUE
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name, open_snapshot
@@ -55,7 +68,7 @@ SECTIONS: dict[type[msgspec.Struct], tuple[str, str]] = {
     config.Log: ("[log]", "log"),
 }
 # What Config holds beside its sections: made by the program, not by the file.
-NOT_KEYS = {"where", "base", "warnings"}
+NOT_KEYS = {"where", "base", "warnings", "name"}
 # Made of the tables of [mapping], [groups] and [entitlements.NAME], whose keys stand above.
 MADE = {rules.Mapping, related.Groups, related.Entitlements}
 # Attributes, whose rules stand among the keys.
@@ -140,7 +153,10 @@ def test_no_key_is_invented():
         names = {field.encode_name for field in own_fields(kind)} | ATTRIBUTES.get(heading, set())
         assert names == first_cells(described[heading])
     names = {field.encode_name for field in msgspec.structs.fields(config.Config)} - NOT_KEYS
-    assert names == first_cells(described["Top level"])
+    assert names | {instance.APPS} == first_cells(described["Top level"])
+    assert set(instance.APP_KEYS) == first_cells(described["[apps.NAME]"])
+    (row,) = re.findall(r"^\| `server` \|.*", described["[apps.NAME]"], re.MULTILINE)
+    assert set(instance.SERVER_KEYS) == set(re.findall(r"`(\w+)`", row)) - {"server"}
 
 
 def example_lines() -> dict[str, dict[str, tuple[Any, str]]]:
@@ -198,6 +214,17 @@ def test_example_is_valid():
     assert () == loaded.warnings
     assert ("data", ScimVersion.V1_1) == (loaded.data_dir.name, loaded.server.paths["/scim/v1"].version)
     assert "data" == example_lines()[""]["data_dir"][0]
+
+
+def test_example_of_several_apps():
+    """The commented app of config.toml is a valid one beside the sections above it."""
+    lines = text_of("config.toml").partition("# [apps.hr]\n")[2].partition("\n\n")[0].splitlines()
+    tables = tomllib.loads(text_of("config.toml"))
+    del tables["mapping"]
+    tables |= tomllib.loads("[apps.hr]\n" + "\n".join(line.removeprefix("# ") for line in lines))
+    (loaded,) = instance.parse_instance(tables, where="config.toml", base=TREE).apps
+    assert ("hr", "HR", "okta-hr") == (loaded.name, loaded.source.database, loaded.server.auth[0].username)
+    assert "sql01.corp.example" == loaded.source.server
 
 
 def test_default_values_are_stated():
@@ -306,6 +333,8 @@ def test_toml_in_documents(path: Path):
         tables = tomllib.loads(block)
         if {"source", "mapping"} <= set(tables) and "driver" in tables["source"]:
             config.parse_config(tables, where=path.name, base=TREE)
+        if instance.APPS in tables:
+            instance.parse_instance(tables, where=path.name, base=TREE)
 
 
 def operation_paths() -> set[str]:
