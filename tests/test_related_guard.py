@@ -132,6 +132,22 @@ def test_most_groups_gone(folder, capsys):
     assert 11 == len(found["first_resources"])
 
 
+def test_all_assignments_of_one_type_gone(folder):
+    """One type of entitlements that nobody has any more is refused, however many of another type there are."""
+    query = "SELECT DISTINCT team AS id FROM in_team"
+    badges = {"table": "in_team", "entitlement": "team", "user": "who"}
+    folder.settings["entitlements"]["Badge"] = {"query": query, "id": "id", "displayName": "id", "assignments": badges}
+    folder.settings["guard"] = {"enabled": False}
+    folder.write("has_license", *((f"E{number}", "L1") for number in range(5))).refresh()
+    folder.settings["guard"] = {}
+    folder.write("has_license")
+    with pytest.raises(PublishRefusedError) as caught:
+        folder.refresh()
+    assert ["5 of 5 entitlements.License of users are gone"] == [
+        reason.partition(", at most")[0] for reason in caught.value.reasons
+    ]
+
+
 async def test_over_http(folder):
     """GET /admin/quarantine/{n} shows the same, up to `count` of each kind, and whether there are more."""
     folder.run("DELETE FROM teams WHERE id < 'T12'")
