@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from snapshot.attributes import quoted
 from snapshot.changes import ADDED, CHANGED, DEACTIVATED, EXPIRED, REMOVED
-from snapshot.decode import user_name_of
+from snapshot.decode import display_name_of, user_name_of
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
 from snapshot.reader import open_generation
 from snapshot.scim import RESERVED_URNS, USER, DecimalText, ScimVersion
@@ -65,6 +66,14 @@ _PEOPLE = """
     LEFT JOIN new.User AS n ON n.ordinal = d.new LEFT JOIN old.User AS o ON o.ordinal = d.old
     ORDER BY d.rowid
 """
+# Of one other type; (kind, id, ordinal in new, ordinal in old).
+_RESOURCES = f"""
+    SELECT '{REMOVED}', o.id, NULL, o.ordinal
+    FROM {{old}} AS o LEFT JOIN {{new}} AS n ON n.id = o.id WHERE n.id IS NULL
+    UNION ALL SELECT CASE WHEN o.id IS NULL THEN '{ADDED}' ELSE '{CHANGED}' END, n.id, n.ordinal, o.ordinal
+    FROM {{new}} AS n LEFT JOIN {{old}} AS o ON o.id = n.id WHERE o.id IS NULL OR o.fingerprint <> n.fingerprint
+"""
+_NO_ROWS = "(SELECT NULL AS id, NULL AS ordinal, NULL AS fingerprint WHERE 0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,16 @@ class PersonDifference:
     id: str
     user_name: str | None
     attributes: tuple[AttributeDifference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceDifference:
+    """One group or entitlement that differs: removed, changed or added."""
+
+    kind: str
+    type: str
+    id: str
+    display_name: str | None
 
 
 def open_pair(data_dir: Path, numbers: tuple[int, ...]) -> tuple[Snapshot, Snapshot]:
@@ -195,6 +214,21 @@ class Diff:
                 attributes = _differing(_body(self.old, old), _body(self.new, new)) if kind in _WITH_ATTRIBUTES else ()
                 yield PersonDifference(kind, resource_id, user_name_of(raw), tuple(attributes))
 
+    def resources(self) -> Iterator[ResourceDifference]:
+        """Yield every group and entitlement that differs, type by type."""
+        types = dict.fromkeys([*self.old.manifest.resource_types, *self.new.manifest.resource_types])
+        for name in types:
+            if name == USER:
+                continue
+            tables = {
+                side: f"{side}.{quoted(name)}" if snapshot.index.has(name) else _NO_ROWS
+                for side, snapshot in (("old", self.old), ("new", self.new))
+            }
+            with self._guarded():
+                for kind, resource_id, new, old in self._db.execute(_RESOURCES.format(**tables)):
+                    raw = _body(self.new, new, name) or _body(self.old, old, name)
+                    yield ResourceDifference(kind, name, resource_id, display_name_of(raw))
+
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
@@ -207,8 +241,8 @@ class Diff:
             ) from error
 
 
-def _body(snapshot: Snapshot, ordinal: int | None) -> bytes:
-    return b"" if ordinal is None else bytes(snapshot.resources(USER, ScimVersion.V2_0, ordinal, ordinal + 1))
+def _body(snapshot: Snapshot, ordinal: int | None, resource_type: str = USER) -> bytes:
+    return b"" if ordinal is None else bytes(snapshot.resources(resource_type, ScimVersion.V2_0, ordinal, ordinal + 1))
 
 
 def _differing(old_raw: bytes, new_raw: bytes) -> Iterator[AttributeDifference]:

@@ -40,7 +40,8 @@ def printable(text: str) -> str:
 
 
 def _text(out: IO[str], diff: Diff, values: bool) -> None:
-    if not any(diff.counts.values()):
+    first = next(diff.resources(), None)
+    if first is None and not any(diff.counts.values()):
         out.write("No difference.\n")
         return
     counts = ", ".join(f"{diff.counts[kind]:,} {kind}" for kind in _COUNTED)
@@ -56,6 +57,9 @@ def _text(out: IO[str], diff: Diff, values: bool) -> None:
             for item in person.attributes:
                 old, new = (printable(_shown(value)) for value in (item.old, item.new))
                 out.write(f"{'':{kind_width}}  {printable(item.path)}: {old} -> {new}\n")
+    for resource in diff.resources():
+        name = f"{resource.type} {printable(resource.id)}  {printable(resource.display_name or '')}"
+        out.write(f"{resource.kind:{kind_width}}  {name}".rstrip() + "\n")
 
 
 def _name(snapshot: Snapshot) -> str:
@@ -74,6 +78,12 @@ def _json(out: IO[str], diff: Diff, values: bool) -> None:
     separator = "\n"
     for person in diff.people():
         out.write(separator + orjson.dumps(_person(person, values)).decode())
+        separator = ",\n"
+    out.write('\n],"resources":[')
+    separator = "\n"
+    for item in diff.resources():
+        line = {"change": item.kind, "type": item.type, "id": item.id, "displayName": item.display_name}
+        out.write(separator + orjson.dumps(line).decode())
         separator = ",\n"
     out.write("\n]}\n")
 

@@ -191,9 +191,10 @@ class IndexWriter:
         total, active, removed = self._db.execute(counts).fetchone()
         return total, active, removed
 
-    def count_links(self, table: str) -> int:
-        """Return how many values a multi-valued attribute has altogether, for example `User_groups`."""
-        (count,) = self._db.execute(f'SELECT COUNT(*) FROM "{table}"').fetchone()
+    def count_links(self, table: str, *, kind: str | None = None) -> int:
+        """Return how many values a table such as `User_groups` has altogether, or how many of one type."""
+        where, values = ("", ()) if kind is None else (" WHERE v_type = ?", (kind.casefold(),))
+        (count,) = self._db.execute(f'SELECT COUNT(*) FROM "{table}"{where}', values).fetchone()
         return int(count)
 
     def members(self, show: Callable[[int], tuple[str, str]]) -> Iterator[tuple[str, str, str]]:

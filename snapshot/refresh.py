@@ -363,10 +363,18 @@ class _Refresh:
                 self._related[resource_type.name] = writer.write(resource_type, users)
 
     def _count_links(self) -> dict[str, int]:
-        """Return how many groups, roles and entitlements users have, all of them together."""
+        """Return how many groups, roles and entitlements users have, all of them together.
+
+        Each type of entitlements has a query of its own, so each is counted where there are several.
+        """
         tables = {item.table for item in self._index.attributes if item.resource_type == USER}
         names = [name for name in ("groups", "roles", "entitlements") if f"{USER}_{name}" in tables]
-        return {name: self._index.count_links(f"{USER}_{name}") for name in names}
+        found = {name: self._index.count_links(f"{USER}_{name}") for name in names}
+        types = [item.name for item in self._config.entitlements if item.attribute == "entitlements"]
+        if len(types) > 1:
+            for name in types:
+                found[f"entitlements.{name}"] = self._index.count_links(f"{USER}_entitlements", kind=name)
+        return found
 
     def _reject_dangling(self) -> None:
         """Note every membership, assignment and value that belongs to nobody who is published."""

@@ -132,6 +132,22 @@ def test_most_groups_gone(folder, capsys):
     assert 11 == len(found["first_resources"])
 
 
+def test_all_assignments_of_one_type_gone(folder):
+    """One type of entitlements that nobody has any more is refused, however many of another type there are."""
+    query = "SELECT DISTINCT team AS id FROM in_team"
+    badges = {"table": "in_team", "entitlement": "team", "user": "who"}
+    folder.settings["entitlements"]["Badge"] = {"query": query, "id": "id", "displayName": "id", "assignments": badges}
+    folder.settings["guard"] = {"enabled": False}
+    folder.write("has_license", *((f"E{number}", "L1") for number in range(5))).refresh()
+    folder.settings["guard"] = {}
+    folder.write("has_license")
+    with pytest.raises(PublishRefusedError) as caught:
+        folder.refresh()
+    assert ["5 of 5 entitlements.License of users are gone"] == [
+        reason.partition(", at most")[0] for reason in caught.value.reasons
+    ]
+
+
 async def test_over_http(folder):
     """GET /admin/quarantine/{n} shows the same, up to `count` of each kind, and whether there are more."""
     folder.run("DELETE FROM teams WHERE id < 'T12'")
@@ -185,15 +201,30 @@ def test_the_outcome_counts_them(folder):
 
 
 def test_a_diff_shows_who_changed_groups(folder, capsys):
-    """`diff` of two generations names the users whose groups differ, as for every other attribute."""
+    """`diff` names the users whose groups differ, as any attribute, and each group and entitlement that differs."""
     folder.run("DELETE FROM in_team WHERE who = 'E3'")
     folder.run("INSERT INTO has_license VALUES ('E4', 'L1')")
+    folder.run("INSERT INTO teams VALUES ('T99', 'Neu Ü', NULL)")
+    folder.run("INSERT INTO roles VALUES ('R1', 'Boss')")
     folder.refresh()
     assert 0 == tool(folder, "diff", "1", "2", "--format", "json", "--values")
     found = json.loads(capsys.readouterr().out)
     assert [("E3", ["groups"]), ("E4", ["entitlements"])] == [
         (person["id"], [item["path"] for item in person["attributes"]]) for person in found["changes"]
     ]
+    assert [
+        ("changed", "Group", "T03", "Team 3"),
+        ("changed", "Group", "T04", "Team 4"),
+        ("added", "Group", "T99", "Neu Ü"),
+        ("added", "Role", "R1", "Boss"),
+    ] == [tuple(item.values()) for item in found["resources"]]
+    assert 0 == tool(folder, "diff", "2", "1")
+    out = capsys.readouterr().out
+    assert "removed      Group T99  Neu Ü\nchanged      Group T03  Team 3\n" in out
+    folder.run("UPDATE licenses SET about = 'x'")
+    folder.refresh()
+    assert 0 == tool(folder, "diff")
+    assert capsys.readouterr().out.endswith("0 expired\nchanged      License L1  Office\n")
 
 
 def test_the_documents_name_the_fields():
