@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from server.projection import Names
 from server.query import Limits
-from snapshot.resource_types import resource_types
+from snapshot.resource_types import extension_urns, resource_types
 from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, GROUP_2_0, USER_2_0, ScimVersion
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def make_endpoints(config: Config, version: ScimVersion) -> Endpoints:
     served = resource_types(config)
     new = version is ScimVersion.V2_0
     schemas = dict.fromkeys((CORE_1_1, USER_2_0, GROUP_2_0, *(item.urn for item in served)))
-    extensions = dict.fromkeys((ENTERPRISE_2_0, ENTERPRISE_1_1, *config.mapping.extension_urns))
+    extensions = dict.fromkeys((ENTERPRISE_2_0, ENTERPRISE_1_1, *extension_urns(config)))
     server = config.server
     return Endpoints(
         types={item.endpoint.strip("/"): item for item in served if version in item.versions},

@@ -22,6 +22,7 @@ from server.pins import Client, ListName
 from server.selecting import select
 from server.sorting import sort_of
 from snapshot.filter import And, Filter, Or, parse_filter
+from snapshot.resource_types import extension_urns
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -147,7 +148,7 @@ async def _named(request: web.Request, client: Client, name: ListName, place: Pl
 
 def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
     config = request.app[CONFIG]
-    urns = config.mapping.extension_urns
+    urns = extension_urns(config)
     tree = None if search.filter is None else parse_filter(search.filter, urns)
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""

@@ -41,6 +41,12 @@ def _entitlements(item: Entitlements) -> ResourceType:
     return ResourceType(item.name, item.endpoint, urn, item.description, versions)
 
 
+def extension_urns(config: Config) -> tuple[str, ...]:
+    """Return the URNs of the extensions that resources of any type may have: those that filters and sorts may name."""
+    related = [item.mapping.extension_urns for item in (config.groups, *config.entitlements) if item is not None]
+    return tuple(dict.fromkeys((*config.mapping.extension_urns, *(urn for urns in related for urn in urns))))
+
+
 def hidden_links(config: Config, version: ScimVersion) -> frozenset[str]:
     """Return the attributes that a version does not show: 1.1 has roles and entitlements only where asked for."""
     if version is ScimVersion.V2_0:
