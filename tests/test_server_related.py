@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from judged_directory import NEW, OLD
 from whole_people import GROUP_URN
+
+from snapshot.related import read_entitlements
+from snapshot.strict import Reader
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 BASES = pytest.mark.parametrize("base", [OLD, NEW])
@@ -163,3 +167,20 @@ def test_a_search_of_each_type(linked_server, path):
     listed = linked_server.get(f"{NEW}{path.removesuffix('/.search')}?{query}")
     assert listed.json["totalResults"]
     assert listed.body == search(linked_server, body, path).body
+
+
+def test_types_of_one_attribute_are_shown_in_1_1_together():
+    """Users have one attribute for all types of entitlements: 1.1 shows all of them or none."""
+    reader = Reader("c.toml", Path())
+    rows = {"id": "id", "displayName": "name"}
+    tables = {
+        "License": {**rows, "table": "licenses", "scim_1_1": True},
+        "Profile": {**rows, "table": "profiles"},
+        "Role": {**rows, "table": "roles", "kind": "role"},
+    }
+    read_entitlements(reader, tables, driver="sqlite")
+    (problem,) = reader.problems
+    assert (
+        "c.toml: entitlements.Profile.scim_1_1: found false; expected true, as of License: both are entitlements of users"
+        == str(problem)
+    )
