@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import loads
 
-from snapshot.layout import IndexedAttribute, attributes_of
+from snapshot.layout import MEMBERS_VIEW, IndexedAttribute, attributes_of
 from snapshot.schema import BOOLEAN, DATE_TIME, DECIMAL, INTEGER
 from snapshot.scim import GROUP, USER
 
@@ -220,7 +220,7 @@ class IndexWriter:
             self._flush(table)
         for column in ("id", "user_name"):
             self._db.execute(f"DROP INDEX IF EXISTS check_{column}")
-        views = {f"{GROUP}_members"}
+        views = {MEMBERS_VIEW}
         for name in self._tables:
             self._db.execute(f'CREATE UNIQUE INDEX "{name}_by_id" ON "{name}"(id)')
             self._db.execute(f'CREATE INDEX "{name}_by_last_modified" ON "{name}"(last_modified)')
@@ -245,7 +245,7 @@ class IndexWriter:
         has_type = any(item.path == "groups.type" for item in self.attributes)
         direct = "WHERE m.v_type = 'direct'" if has_type else ""
         return f"""
-            CREATE VIEW "{GROUP}_members" AS
+            CREATE VIEW "{MEMBERS_VIEW}" AS
             SELECT g.ordinal AS ordinal, u.id AS v_value, {display} AS v_display, 'user' AS v_type
             FROM "{USER}_groups" AS m JOIN "{GROUP}" AS g ON g.id = m.v_value JOIN {USER} AS u ON u.ordinal = m.ordinal
             {direct}

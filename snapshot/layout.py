@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from snapshot.rules import Mapping
 
 NAME = "index.sqlite"
+MEMBERS_VIEW = f"{GROUP}_members"
 # Attributes that clients look users up by; every other attribute is filtered by a scan.
 _INDEXED = frozenset({"userName", "externalId", f"{ENTERPRISE_2_0}:employeeNumber"})
 

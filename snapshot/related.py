@@ -149,6 +149,11 @@ def read_entitlements(reader: Reader, tables: object, *, driver: str) -> tuple[E
         if (item := _entitlements(reader, name, table, f"entitlements.{name}", driver)) is not None
     ]
     check_once(reader, "entitlements", (item.name for item in found), noun="name")
+    for item in found:
+        first = next(other for other in found if other.attribute == item.attribute)
+        if item.scim_1_1 != first.scim_1_1:  # users have one attribute for all of them
+            expected = f"{str(first.scim_1_1).lower()}, as of {first.name}: both are {item.attribute} of users"
+            reader.problem(f"entitlements.{item.name}.scim_1_1", str(item.scim_1_1).lower(), expected)
     check_once(reader, "entitlements", (item.endpoint for item in found), noun="endpoint")
     return tuple(found)
 

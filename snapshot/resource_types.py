@@ -42,13 +42,9 @@ def _entitlements(item: Entitlements) -> ResourceType:
 
 
 def extension_urns(config: Config) -> tuple[str, ...]:
-    """Return the URNs of all extensions that resources of any type may have."""
-    urns = list(config.mapping.extension_urns)
-    if config.groups is not None:
-        urns += config.groups.mapping.extension_urns
-    for item in config.entitlements:
-        urns += item.mapping.extension_urns
-    return tuple(dict.fromkeys(urns))
+    """Return the URNs of the extensions that resources of any type may have: those that filters and sorts may name."""
+    related = [item.mapping.extension_urns for item in (config.groups, *config.entitlements) if item is not None]
+    return tuple(dict.fromkeys((*config.mapping.extension_urns, *(urn for urns in related for urn in urns))))
 
 
 def hidden_links(config: Config, version: ScimVersion) -> frozenset[str]:

@@ -14,6 +14,7 @@ from snapshot.comparison import EXACT, NOTHING, PUBLISHED, TEXT, Column, Sql, co
 from snapshot.definitions import core_spellings, extension_spellings
 from snapshot.errors import FilterError, SortError
 from snapshot.filter import And, Comparison, Filter, Not, Or, Present, Sort, ValuePath
+from snapshot.layout import MEMBERS_VIEW
 from snapshot.scim import AttributePath
 
 if TYPE_CHECKING:
@@ -184,7 +185,10 @@ class Selection:
         primary = self._attributes.primary(found)
         if primary is None:
             own = f"{quoted(self._type)}.ordinal"
-            return "", f"(SELECT {column} FROM {table} AS plural WHERE plural.ordinal = {own} LIMIT 1)"
+            # Rows of a table are in the order of the values; members are a view, which has none of its own.
+            order = "v_type DESC, length(v_value), v_value" if found.table == MEMBERS_VIEW else "rowid"
+            rows = f"SELECT {column} FROM {table} AS plural WHERE plural.ordinal = {own}"
+            return "", f"({rows} ORDER BY {order} LIMIT 1)"
         # SQLite takes the other columns from the row that has the minimum: the primary one, else the first.
         place = f"MIN(rowid - ({quoted(primary.column)} IS TRUE) * {_BEFORE_ALL})"
         first = f"SELECT ordinal AS owner, {column} AS sort_key, {place} FROM {table} GROUP BY ordinal"

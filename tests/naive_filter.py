@@ -1,4 +1,4 @@
-"""What a filter means, said a second time: plain Python over decoded JSON users of either version, and no index.
+"""What a filter means, said a second time: plain Python over decoded JSON resources of either version, and no index.
 
 A filter is a tree of tuples:
     ("and", left, right)  ("or", left, right)  ("not", inner)
@@ -15,11 +15,18 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 CORE, ENTERPRISE, CUSTOM = "", "enterprise", "urn:okta:acme_hr_1:1.0:user:custom"
+# The core schemas of other types than users; a path names its type by them.
+GROUP, LICENSE = "Group", "License"
+GROUP_CUSTOM = "urn:okta:custom:group:1.0"
 ENTERPRISE_URNS = (
     "urn:scim:schemas:extension:enterprise:1.0",
     "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User",
 )
-CORE_URNS = ("urn:scim:schemas:core:1.0", "urn:ietf:params:scim:schemas:core:2.0:User")
+_OLD = "urn:scim:schemas:core:1.0"
+CORE_URNS = (_OLD, "urn:ietf:params:scim:schemas:core:2.0:User")
+GROUP_URNS = (_OLD, "urn:ietf:params:scim:schemas:core:2.0:Group")
+LICENSE_URNS = (_OLD, "urn:okta:scim:schemas:core:1.0:Entitlement")
+URNS_OF = {CORE: CORE_URNS, GROUP: GROUP_URNS, LICENSE: LICENSE_URNS}
 ORDERED = {"gt", "ge", "lt", "le"}
 PARTIAL = {"co", "sw", "ew"}
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
@@ -31,7 +38,7 @@ class Refused(Exception):  # noqa: N818 (it is no error here)
 
 
 class Path(NamedTuple):
-    """An attribute of a schema (CORE, ENTERPRISE or CUSTOM), and perhaps its sub-attribute."""
+    """An attribute of a schema (CORE, ENTERPRISE, CUSTOM, GROUP …), and perhaps its sub-attribute."""
 
     name: str
     sub: str = ""
@@ -62,21 +69,26 @@ def _plural(value: str = "text") -> Kind:
 
 _PLACE = dict.fromkeys(("formatted", "streetAddress", "locality", "region", "postalCode", "country", "type"), "text")
 _NAME = ("formatted", "familyName", "givenName", "middleName", "honorificPrefix", "honorificSuffix")
+_COMMON = {
+    "id": Kind("exact"),
+    "externalId": Kind("exact"),
+    "meta": Kind("complex", {"created": "date", "lastModified": "date", "resourceType": "exact"}),
+    "schemas": Kind("schemas", is_plural=True),
+}
+_LINKED = {"value": "exact", "display": "text", "type": "text"}
 SCHEMAS: dict[str, dict[str, Kind]] = {
     CORE: {
-        "id": Kind("exact"),
-        "externalId": Kind("exact"),
+        **_COMMON,
         **{name: Kind("text") for name in ("userName", "displayName", "nickName", "title", "userType", "locale")},
         "profileUrl": Kind("exact"),
         "active": Kind("boolean"),
         "name": Kind("complex", dict.fromkeys(_NAME, "text")),
-        **{name: _plural() for name in ("emails", "roles")},
+        "emails": _plural(),
+        **{name: _plural("exact") for name in ("roles", "entitlements")},
         "photos": _plural("exact"),
         "x509Certificates": _plural("binary"),
         "addresses": Kind("complex", {**_PLACE, "primary": "boolean"}, is_plural=True),
-        "groups": Kind("complex", {"value": "exact", "display": "text", "type": "text"}, is_plural=True),
-        "meta": Kind("complex", {"created": "date", "lastModified": "date", "resourceType": "exact"}),
-        "schemas": Kind("schemas", is_plural=True),
+        "groups": Kind("complex", _LINKED, is_plural=True),
     },
     ENTERPRISE: {
         **{name: Kind("text") for name in ("employeeNumber", "department", "costCenter")},
@@ -89,8 +101,14 @@ SCHEMAS: dict[str, dict[str, Kind]] = {
         "grade": Kind("integer"),
         "rate": Kind("decimal"),
         "hired": Kind("date"),
+        "tags": Kind("text", is_plural=True),
     },
+    GROUP: {**_COMMON, "displayName": Kind("text"), "members": Kind("complex", _LINKED, is_plural=True)},
+    GROUP_CUSTOM: {"description": Kind("text")},
+    LICENSE: {**_COMMON, **{name: Kind("text") for name in ("displayName", "type", "description")}},
 }
+# The schemas of each resource type, its core first.
+TYPES = {"User": (CORE, ENTERPRISE, CUSTOM), "Group": (GROUP, GROUP_CUSTOM), "License": (LICENSE,)}
 
 
 def find(tree: tuple, users: list[dict[str, Any]]) -> list[int]:
@@ -102,7 +120,7 @@ def find(tree: tuple, users: list[dict[str, Any]]) -> list[int]:
 def order(path: Path, users: list[dict[str, Any]], *, descending: bool) -> list[int]:
     """Return the places of all users, sorted by an attribute; Refused if it has no order."""
     kind = _kind_of(path)
-    if kind in {"complex", "schemas"} or path == Path("meta", "resourceType"):
+    if kind in {"complex", "schemas"} or path[:2] == ("meta", "resourceType"):
         if kind == "complex":
             raise Refused
         return list(range(len(users)))
@@ -235,8 +253,8 @@ def _holds(tree: tuple, user: dict[str, Any]) -> bool:
             chosen = [item.get(sub) for item in _elements(path, user) if _fulfils(path, inner, item)]
             return _any(kind, operator, value, chosen)
     _, path, operator, value = tree
-    if path == Path("schemas"):
-        return _schemas(operator, value, user)
+    if path.name == "schemas":
+        return _schemas(URNS_OF[path.schema], operator, value, user)
     elements = _elements(path, user)
     is_whole = SCHEMAS[path.schema][path.name].subs is not None and not path.sub
     if is_whole and (operator == "pr" or value == NULL):
@@ -290,13 +308,13 @@ def _fulfils(outer: Path, tree: tuple, element: dict[str, Any]) -> bool:
     return _one(SCHEMAS[outer.schema][outer.name].subs[path.name], operator, value, element.get(path.name))
 
 
-def _schemas(operator: str, value: Value, user: dict[str, Any]) -> bool:
-    """A schema of the user has its URN of either version."""
+def _schemas(core: tuple[str, ...], operator: str, value: Value, user: dict[str, Any]) -> bool:
+    """A schema of the resource has its URN of either version."""
     if value == NULL:
         return operator != "eq"
     found = []
     for urn in user["schemas"]:
-        spellings = next((item for item in (CORE_URNS, ENTERPRISE_URNS) if urn in item), (urn,))
+        spellings = next((item for item in (core, ENTERPRISE_URNS) if urn in item), (urn,))
         compared = [_one("text", operator, value, item) for item in spellings]
         found.append(all(compared) if operator == "ne" else any(compared))
     return any(found)
@@ -311,12 +329,14 @@ def _elements(path: Path, user: dict[str, Any]) -> list[Any]:
     if path.schema == ENTERPRISE:
         holder = next((user[urn] for urn in ENTERPRISE_URNS if urn in user), {})
     else:
-        holder = user if path.schema == CORE else user.get(path.schema, {})
+        holder = user if path.schema in URNS_OF else user.get(path.schema, {})
     found = holder.get(path.name)
     if found is None:
         return []
     if path.name == "manager" and "managerId" in found:
         found = {**found, "value": found["managerId"]}
     if path.name == "meta":
-        found = {**found, "resourceType": "User"}  # SCIM 1.1 does not say it
+        found = {**found, "resourceType": path.schema or "User"}  # SCIM 1.1 does not say it
+    if path.name == "members":
+        found = [{"type": "User", **item} for item in found]  # nor this
     return found if isinstance(found, list) else [found]

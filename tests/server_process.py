@@ -115,15 +115,18 @@ class Client:
     def get(self, target: str) -> Answer:
         return self._send(target, self._basic)
 
+    def post(self, target: str, body: bytes) -> Answer:
+        return self._send(target, self._basic, method="POST", body=body)
+
     def status(self) -> dict[str, Any]:
         answer = self._send("/-/status", f"Bearer {ADMIN_TOKEN}")
         assert answer.status == 200, answer.body
         return answer.json
 
-    def _send(self, target: str, authorization: str) -> Answer:
+    def _send(self, target: str, authorization: str, *, method: str = "GET", body: bytes | None = None) -> Answer:
         if self._connection.sock is None:
             self.connections += 1
-        self._connection.request("GET", target, headers={"Authorization": authorization})
+        self._connection.request(method, target, body=body, headers={"Authorization": authorization})
         response = self._connection.getresponse()
         return Answer(response.status, dict(response.getheaders()), response.read())
 

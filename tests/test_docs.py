@@ -481,7 +481,16 @@ def held_by(heading: str) -> list[str]:
     return [row.strip("|").split(" | ")[-1].strip() for row in rows if " held by |" not in row and "|---" not in row]
 
 
-HELD = ("Endpoints", "Every answer", "Lists", "Sorting", "Parts of resources", "Cursors", "All resource types")
+HELD = (
+    "Endpoints",
+    "Groups, roles and entitlements",
+    "Every answer",
+    "Lists",
+    "Sorting",
+    "Parts of resources",
+    "Cursors",
+    "All resource types",
+)
 
 
 @pytest.mark.parametrize("heading", HELD)

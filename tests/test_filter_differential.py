@@ -1,4 +1,4 @@
-"""Filters and sorts of the index against a naive evaluator over the decoded users, in both versions.
+"""Filters and sorts of the index against a naive evaluator over the decoded resources of each type, in both versions.
 
 SCIM_FILTERS sets how many filters; `make filters FILTERS=500000` is the long run.
 """
@@ -16,16 +16,33 @@ import naive_filter
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from naive_filter import CORE, CORE_URNS, CUSTOM, ENTERPRISE, ENTERPRISE_URNS, NULL, SCHEMAS, Path, Refused, Value
-from people_folder import PeopleFolder, users_of
+from naive_filter import (
+    CORE,
+    CORE_URNS,
+    CUSTOM,
+    ENTERPRISE,
+    ENTERPRISE_URNS,
+    GROUP,
+    GROUP_CUSTOM,
+    GROUP_URNS,
+    LICENSE,
+    LICENSE_URNS,
+    NULL,
+    SCHEMAS,
+    TYPES,
+    Path,
+    Refused,
+    Value,
+)
+from people_folder import PeopleFolder
 
 from snapshot.errors import FilterError, SortError
 from snapshot.filter import Sort, known_urns, parse_filter, resolve_path
-from snapshot.scim import USER, ScimVersion
+from snapshot.scim import ScimVersion
 
 FILTERS = int(os.environ.get("SCIM_FILTERS", "20000"))
 A_BATCH = 20
-PEOPLE = 50
+PEOPLE, GROUPS, LICENSES = 50, 20, 12
 OPERATORS = ("eq", "ne", "co", "sw", "ew", "gt", "ge", "lt", "le", "pr")
 
 TEXTS = (
@@ -43,7 +60,7 @@ DATES = (
 BLOBS = (b"\x00", b"abc", b"ABC", b"\xff\xfe")
 COLUMNS = (
     "id", "ext", "login", "given", "family", "nick", "url", "mail", "home", "other", "kind", "shown", "photo", "cert", "city", "street", "state",
-    "number", "dept", "boss", "bossname", "badge", "blob", "remote", "grade", "rate", "hired", "born",
+    "number", "dept", "boss", "bossname", "badge", "blob", "remote", "grade", "rate", "hired", "born", "tags",
 )  # fmt: skip
 
 
@@ -62,7 +79,7 @@ def _rows(dice: random.Random) -> list[tuple]:
             *(some([f"{text}@x.com" for text in TEXTS[:12]], missing) for _ in range(3)), texts[4], texts[5], texts[6], some(BLOBS, missing),
             some(PLACES, missing), some(PLACES, missing), dice.choice((0, 1)),
             *(some(TEXTS, missing) for _ in range(5)), some(BLOBS, missing), some((0, 1), missing), some([int(item) for item in NUMBERS], missing),
-            some(DECIMALS, missing), some(DATES, missing), dice.choice(DATES[2:6]),
+            some(DECIMALS, missing), some(DATES, missing), dice.choice(DATES[2:6]), some([f"{text};{other}" for text, other in zip(TEXTS, TEXTS[5:], strict=False)], missing),
         ))  # fmt: skip
     return rows
 
@@ -96,32 +113,110 @@ MAPPING = {
         "grade": {"column": "grade", "type": "integer"},
         "rate": {"column": "rate", "type": "decimal"},
         "hired": {"column": "hired", "type": "dateTime"},
+        "tags": {"column": "tags", "separator": ";"},
+    },
+}
+ENTITLEMENT = {"id": "id", "displayName": "name", "scim_1_1": True}
+RELATED = {
+    "groups": {
+        "table": "teams",
+        "id": "id",
+        "displayName": "name",
+        "externalId": "ext",
+        "description": "about",
+        "nesting": "keep",
+        "members": {"table": "in_team", "group": "team", "user": "person"},
+        "subgroups": {"table": "part_of", "group": "whole", "subgroup": "team"},
+    },
+    "entitlements": {
+        "License": {
+            **ENTITLEMENT,
+            "table": "licenses",
+            "description": "about",
+            "assignments": {"table": "has_license", "user": "person", "entitlement": "license"},
+        },
+        "Role": {
+            **ENTITLEMENT,
+            "table": "teams",
+            "kind": "role",
+            "assignments": {"table": "in_team", "user": "person", "entitlement": "team"},
+        },
     },
 }
 
 
+def _fill_related(folder: PeopleFolder, dice: random.Random, people: list[str]) -> None:
+    """Add groups, memberships, groups in groups (circles too) and licenses of awkward names, some without any."""
+
+    def some(values, missing=0.35):
+        return None if dice.random() < missing else dice.choice(values)
+
+    teams = [f"{dice.choice('gGé😀')}{number}" for number in range(GROUPS)]
+    licenses = [f"{dice.choice('lL')}{number}" for number in range(LICENSES)]
+    tables = {
+        "teams (id, name, ext, about)": [(key, some(TEXTS), some(TEXTS), some(TEXTS)) for key in teams],
+        "in_team (person, team)": [(dice.choice(people), dice.choice(teams[:-3])) for _ in range(60)],
+        "part_of (team, whole)": [(dice.choice(teams[:-3]), dice.choice(teams[:-3])) for _ in range(8)],
+        "licenses (id, name, about)": [(key, some(TEXTS), some(TEXTS)) for key in licenses],
+        "has_license (person, license)": [(dice.choice(people), dice.choice(licenses)) for _ in range(40)],
+    }
+    with folder.open() as database:
+        for table, rows in tables.items():
+            database.execute(f"CREATE TABLE {table}")
+            name = table.partition(" ")[0]
+            database.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    """One generation, and its users as either version shows them."""
+    """One generation, and its resources by type, as either version shows them."""
     folder = PeopleFolder(tmp_path_factory.mktemp("differential"))
     folder.settings["mapping"] = MAPPING
-    folder.fill(_rows(random.Random(4)), ", ".join(COLUMNS))
+    folder.settings.update(RELATED)
+    dice = random.Random(4)
+    rows = _rows(dice)
+    folder.fill(rows, ", ".join(COLUMNS))
+    _fill_related(folder, dice, [row[0] for row in rows])
     manifest = folder.refresh()
     assert 0 == manifest.rejects
     snapshot = folder.snapshot()
-    return snapshot, [users_of(snapshot, version) for version in ScimVersion]
+    found = {
+        name: [
+            json.loads(b"[" + bytes(snapshot.resources(name, version, 0, snapshot.count(name))) + b"]")
+            for version in ScimVersion
+        ]
+        for name in TYPES
+    }
+    assert [PEOPLE, GROUPS, LICENSES] == [len(versions[0]) for versions in found.values()]
+    return snapshot, found
 
 
 # The filters
 
-PATHS = [
-    Path(name, sub, schema)
-    for schema, attributes in SCHEMAS.items()
-    for name, kind in attributes.items()
-    for sub in ("", *(kind.subs or ()))
-]
-COMPLEX = [path for path in PATHS if not path.sub and SCHEMAS[path.schema][path.name].subs]
-NO_ATTRIBUTES = [
+PATHS = {
+    resource_type: [
+        Path(name, sub, schema)
+        for schema in schemas
+        for name, kind in SCHEMAS[schema].items()
+        for sub in ("", *(kind.subs or ()))
+    ]
+    for resource_type, schemas in TYPES.items()
+}
+COMPLEX = {
+    resource_type: [path for path in paths if not path.sub and SCHEMAS[path.schema][path.name].subs]
+    for resource_type, paths in PATHS.items()
+}
+NO_ATTRIBUTES = {
+    "Group": [
+        Path(name, sub, GROUP)
+        for name, sub in (("userName", ""), ("groups", "value"), ("members", "$ref"), ("members", "primary"), ("type", ""), ("description", ""), ("meta", ""))
+    ],
+    "License": [
+        Path(name, sub, LICENSE)
+        for name, sub in (("userName", ""), ("members", ""), ("groups", "value"), ("type", "value"), ("meta", "location"), ("active", ""))
+    ],
+}  # fmt: skip
+NO_ATTRIBUTES["User"] = [
     Path("emali"), Path("name", "first"), Path("userName", "value"), Path("emails", "$ref"), Path("meta", "version"), Path("meta"),
     Path("meta", "location"), Path("department"), Path("members"), Path("value"), Path("bagde", "", CUSTOM), Path("userName", "", CUSTOM),
     Path("manager", "$ref", ENTERPRISE), Path("userName", "", ENTERPRISE), Path("grade", "value", CUSTOM), Path("groups", "$ref"),
@@ -170,17 +265,17 @@ BOOLEAN_VALUES = [Value("boolean", "true"), Value("boolean", "false"), Value("te
 TEXT_VALUES = [*_texts_like(TEXTS), *_texts_like(("AAEC", "YWJj", "QUJD", "//4=", "AA=="))]
 FITTING = {
     "text": TEXT_VALUES,
-    "exact": TEXT_VALUES + _texts_like(("a0", "A7", "😀3", "User")),
+    "exact": TEXT_VALUES + _texts_like(("a0", "A7", "😀3", "User", "g1", "G2", "é4", "l3", "L5", "Group", "License")),
     "binary": TEXT_VALUES,
     "boolean": BOOLEAN_VALUES,
     "integer": NUMBER_VALUES,
     "decimal": NUMBER_VALUES,
     "date": DATE_VALUES,
-    "schemas": _texts_like((*CORE_URNS, *ENTERPRISE_URNS, CUSTOM, "urn:x:y")),
+    "schemas": _texts_like((*CORE_URNS, *GROUP_URNS, *LICENSE_URNS, *ENTERPRISE_URNS, CUSTOM, GROUP_CUSTOM, "urn:x:y")),
     "complex": [NULL],
     "emails": _texts_like([f"{text}@x.com" for text in TEXTS[:12]]),
     "addresses": _texts_like(PLACES),
-    "type": _texts_like(("work", "home", "x", "Smith")),
+    "type": _texts_like(("work", "home", "x", "Smith", "User", "Group", "direct", "indirect", "License")),
 }
 EQUAL, ORDER, PART = ("eq", "ne", "eq", "ne", "pr"), ("gt", "ge", "lt", "le"), ("co", "sw", "ew")
 FITTING_OPERATORS = dict.fromkeys(FITTING, EQUAL + ORDER + PART) | {
@@ -198,10 +293,16 @@ ANY_VALUE = st.one_of(
 )
 FITTING_VALUE = {kind: st.sampled_from(values) for kind, values in FITTING.items()}
 FITTING_OPERATOR = {kind: st.sampled_from(operators) for kind, operators in FITTING_OPERATORS.items()}
-ANY_OPERATOR, ANY_PATH, ANY_COMPLEX = st.sampled_from(OPERATORS), st.sampled_from(PATHS), st.sampled_from(COMPLEX)
-SUB_PATHS = {path: [Path(sub) for sub in SCHEMAS[path.schema][path.name].subs] for path in COMPLEX}
+ANY_OPERATOR = st.sampled_from(OPERATORS)
+ANY_PATH = {name: st.sampled_from(paths) for name, paths in PATHS.items()}
+ANY_COMPLEX = {name: st.sampled_from(paths) for name, paths in COMPLEX.items()}
+SUB_PATHS = {
+    path: [Path(sub) for sub in SCHEMAS[path.schema][path.name].subs] for paths in COMPLEX.values() for path in paths
+}
 SUB_PATH = {path: st.sampled_from(subs) for path, subs in SUB_PATHS.items()}
-NO_ATTRIBUTE = st.sampled_from(NO_ATTRIBUTES)
+NO_ATTRIBUTE = {name: st.sampled_from(paths) for name, paths in NO_ATTRIBUTES.items()}
+# Users have the most attributes.
+ANY_TYPE = st.sampled_from(("User", "User", "User", "Group", "Group", "License"))
 HOW = st.integers(0, 19)
 
 
@@ -219,15 +320,15 @@ def _kind_of(path: Path, outer: Path | None) -> str:
 
 
 @functools.cache
-def _terms(outer: Path | None = None) -> st.SearchStrategy[tuple]:
+def _terms(resource_type: str, outer: Path | None = None) -> st.SearchStrategy[tuple]:
     """Make terms, most with a value that the attribute may have; within brackets of `outer` on its sub-attributes."""
 
     @st.composite
     def term(draw):
-        path = draw(ANY_PATH if outer is None else SUB_PATH[outer])
+        path = draw(ANY_PATH[resource_type] if outer is None else SUB_PATH[outer])
         how = draw(HOW)
         if how == 19 and outer is None:
-            path = draw(NO_ATTRIBUTE)
+            path = draw(NO_ATTRIBUTE[resource_type])
         if how >= 17:
             operator = draw(ANY_OPERATOR)
             value = draw(ANY_VALUE)
@@ -241,25 +342,36 @@ def _terms(outer: Path | None = None) -> st.SearchStrategy[tuple]:
 
 
 @functools.cache
-def _trees(depth: int = 3, outer: Path | None = None) -> st.SearchStrategy[tuple]:
+def _trees(resource_type: str, depth: int = 3, outer: Path | None = None) -> st.SearchStrategy[tuple]:
     kinds = st.sampled_from("t" if depth == 0 else "ttaon" if outer is not None else "tttaaonvvc")
 
     @st.composite
     def tree(draw):
         kind = draw(kinds)
         if kind in "ao":
-            return ("and" if kind == "a" else "or", draw(_trees(depth - 1, outer)), draw(_trees(depth - 1, outer)))
+            inner = _trees(resource_type, depth - 1, outer)
+            return ("and" if kind == "a" else "or", draw(inner), draw(inner))
         if kind == "n":
-            return ("not", draw(_trees(depth - 1, outer)))
+            return ("not", draw(_trees(resource_type, depth - 1, outer)))
         if kind == "t":
-            return draw(_terms(outer))
-        path = draw(ANY_COMPLEX)
+            return draw(_terms(resource_type, outer))
+        path = draw(ANY_COMPLEX[resource_type])
         if kind == "v":
-            return ("values", path, draw(_trees(min(depth, 2), path)))
-        _, sub, operator, value = draw(_terms(path))
-        return ("chosen", path, draw(_trees(1, path)), sub.name, operator, value)
+            return ("values", path, draw(_trees(resource_type, min(depth, 2), path)))
+        _, sub, operator, value = draw(_terms(resource_type, path))
+        return ("chosen", path, draw(_trees(resource_type, 1, path)), sub.name, operator, value)
 
     return tree()
+
+
+URNS = {
+    CORE: ("", "", "", *CORE_URNS),
+    GROUP: ("", "", "", *GROUP_URNS),
+    LICENSE: ("", "", "", *LICENSE_URNS),
+    ENTERPRISE: ENTERPRISE_URNS,
+    CUSTOM: (CUSTOM,),
+    GROUP_CUSTOM: (GROUP_CUSTOM,),
+}
 
 
 class Writer:
@@ -305,7 +417,7 @@ class Writer:
             name = "email"
         if path[:2] == ("manager", "value") and dice.random() < 0.5:
             name = "manager.managerId"
-        urns = {CORE: ("", "", "", *CORE_URNS), ENTERPRISE: ENTERPRISE_URNS, CUSTOM: (CUSTOM,)}[path.schema]
+        urns = URNS[path.schema]
         urn = dice.choice(urns)
         return self._cased(f"{urn}{dice.choice(':.')}{name}" if urn else name)
 
@@ -333,17 +445,17 @@ def _naively(users, tree):
         return None
 
 
-def _from_index(snapshot, text, sort=None):
+def _from_index(snapshot, resource_type, text, sort=None):
     try:
-        return list(snapshot.select(USER, parse_filter(text, [CUSTOM]), sort))
+        return list(snapshot.select(resource_type, parse_filter(text, [CUSTOM, GROUP_CUSTOM]), sort))
     except FilterError:
         return None
 
 
 @pytest.mark.timeout(max(300, FILTERS // 100))
 def test_the_index_finds_whom_the_filter_means(people, record_property):
-    """Any filter finds in the index exactly whom it means in the bodies of both versions, and is refused by both or none."""
-    snapshot, versions = people
+    """Any filter finds in the index exactly what it means in the bodies of both versions, and is refused by both or none."""
+    snapshot, resources = people
     figures = Counter()
     began = time.monotonic()
 
@@ -354,21 +466,24 @@ def test_the_index_finds_whom_the_filter_means(people, record_property):
         phases=[Phase.generate],  # the message has the one filter that is wrong, and nothing of the others
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
-    @given(st.lists(st.tuples(_trees(), st.integers(0, 1 << 32)), min_size=A_BATCH, max_size=A_BATCH))
-    def compare(batch):
-        for tree, seed in batch:
+    @given(st.data(), ANY_TYPE)
+    def compare(data, resource_type):
+        versions = resources[resource_type]
+        one = st.tuples(_trees(resource_type), st.integers(0, 1 << 32))
+        for tree, seed in data.draw(st.lists(one, min_size=A_BATCH, max_size=A_BATCH)):
             text = Writer(seed).write(tree)
-            found = _from_index(snapshot, text)
-            meant = [_naively(users, tree) for users in versions]
-            assert [found] * len(versions) == meant, text
+            found = _from_index(snapshot, resource_type, text)
+            meant = [_naively(items, tree) for items in versions]
+            assert [found] * len(versions) == meant, f"{resource_type}: {text}"
             figures["filters"] += 1
+            figures[f"of {resource_type}"] += 1
             figures[
                 "refused"
                 if found is None
                 else "for nobody"
                 if not found
                 else "for some"
-                if len(found) < PEOPLE
+                if len(found) < len(versions[0])
                 else "for all"
             ] += 1
 
@@ -380,23 +495,32 @@ def test_the_index_finds_whom_the_filter_means(people, record_property):
     assert figures["filters"] >= FILTERS
 
 
-@pytest.mark.parametrize("path", [*PATHS, *NO_ATTRIBUTES], ids=lambda path: ".".join(part for part in path[:2] if part))
-def test_the_index_sorts_as_the_bodies_say(people, path):
+@pytest.mark.parametrize(
+    ("resource_type", "path"),
+    [(name, path) for name in TYPES for path in (*PATHS[name], *NO_ATTRIBUTES[name])],
+    ids=lambda item: item if isinstance(item, str) else ".".join(part for part in item[:2] if part),
+)
+def test_the_index_sorts_as_the_bodies_say(people, resource_type, path):
     """Sorted by any attribute, in both directions, the order is that of the values in the bodies of both versions."""
-    snapshot, versions = people
-    urn = {CORE: "", ENTERPRISE: f"{ENTERPRISE_URNS[1]}:", CUSTOM: f"{CUSTOM}:"}[path.schema]
+    snapshot, resources = people
+    urn = {**dict.fromkeys((CORE, GROUP, LICENSE), ""), ENTERPRISE: f"{ENTERPRISE_URNS[1]}:"}.get(
+        path.schema, f"{path.schema}:"
+    )
     written = f"{urn}{path.name}.{path.sub}".rstrip(".")
+    some_filter = {"User": 'emails co "x" or title pr', "Group": "members pr", "License": "description pr"}[
+        resource_type
+    ]
     for descending in (False, True):
-        sort = Sort(resolve_path(written, known_urns([CUSTOM])), descending)
-        for users in versions:
+        sort = Sort(resolve_path(written, known_urns([CUSTOM, GROUP_CUSTOM])), descending)
+        for items in resources[resource_type]:
             try:
-                expected = naive_filter.order(path, users, descending=descending)
+                expected = naive_filter.order(path, items, descending=descending)
             except Refused:
                 with pytest.raises(SortError):
-                    snapshot.select(USER, None, sort)
+                    snapshot.select(resource_type, None, sort)
                 continue
-            assert expected == list(snapshot.select(USER, None, sort))
-            some = set(_from_index(snapshot, 'emails co "x" or title pr'))
-            assert [place for place in expected if place in some] == _from_index(
-                snapshot, 'emails co "x" or title pr', sort
-            )
+            assert expected == list(snapshot.select(resource_type, None, sort))
+            some = set(_from_index(snapshot, resource_type, some_filter))
+            assert some
+            found = _from_index(snapshot, resource_type, some_filter, sort)
+            assert [place for place in expected if place in some] == found

@@ -404,6 +404,8 @@ class Imports(RuleBasedStateMachine):
     def _take(self, reader: Reader, reading: Reading, start: int, page: Page) -> None:
         """Compare a page with the generation of its list, and a finished list with the whole of it."""
         assert start == page.start
+        if page.items:
+            assert reading.generation.number == page.generation
         reading.generation.check(reading.name, start, reading.count, page.total, page.resources)
         self.figures["pages"] += 1
         goes_on = start == reading.next
