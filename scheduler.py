@@ -1,54 +1,50 @@
-"""Process 1: refresh the snapshot on schedule and on request. The only importer of APScheduler.
+"""Process 1: refresh the snapshots on schedule and on request. The only importer of APScheduler.
 
-python scheduler.py [--config FILE] [--once | --check]
+python scheduler.py [--config FILE] [--app NAME] [--once | --check]
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import os
 import re
 import signal
 import sys
 import threading
-import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import msgspec
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MISSED
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from snapshot import control
-from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_config
-from snapshot.config import config_digest
-from snapshot.decisions import carry_out
-from snapshot.errors import ConfigProblem, SecretError, SnapshotError, StoreError
+from snapshot.app_scheduler import LOCK_NAME, Scheduler
+from snapshot.commandline import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_REFUSED, make_parser, read_instance
+from snapshot.errors import ConfigError, ConfigProblem, SecretError, SnapshotError
 from snapshot.folder import locked_folder
-from snapshot.logs import now_text, setup_logs
-from snapshot.pause import LOGIN_REFUSED, LoginPause
-from snapshot.progress import ProgressLine, summary
+from snapshot.logs import logs_of, setup_logs
 from snapshot.refresh import check_source
-from snapshot.store import generation_directory, quarantine_directory, read_current, read_manifest, writer_lock
-from snapshot.worker import failed, outcome_counts, refresh_with_deadline
+from snapshot.store import writer_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from apscheduler.events import JobExecutionEvent
 
     from snapshot.config import Config
-    from snapshot.folder import LockedFolder
+    from snapshot.instance import Instance
 
 log = logging.getLogger("scheduler")
 
-LOCK_NAME = "SCHEDULER.LOCK"
 _TICK_SECONDS = 1.0
+# A refresh and what was asked for, in each app: one that hangs must not take the place of another app's.
+_THREADS_PER_APP = 2
+# The exit codes, the worst first: a refusal waits for a person, a failure for who knows what.
+_WORST_FIRST = (EXIT_CONFIG, EXIT_FAILED, EXIT_REFUSED, EXIT_OK)
 # The time of publication lies ahead of the clock by what the server needs to swap (snapshot/history.py).
 _STAMP_AHEAD = timedelta(minutes=10)
 _CRON_FIELDS = 5
@@ -64,44 +60,91 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mode.add_argument("--once", action="store_true", help="refresh now, print the result, exit")
     mode.add_argument("--check", action="store_true", help="check configuration, connection and columns, exit")
     options = parser.parse_args(arguments)
-    config = read_config(options)
-    if config is None:
+    instance = read_instance(options)
+    if instance is None:
         return EXIT_CONFIG
-    setup_logs(config.log, process="scheduler")
+    setup_logs(instance.shared.log, process="scheduler")
     try:
-        trigger = make_trigger(config)
-    except ValueError as error:
-        problem = ConfigProblem(
-            config.where,
-            "schedule.cron",
-            f'"{config.schedule.cron}" ({error})',
-            "five fields: minute hour day month weekday",
-        )
-        print(problem, file=sys.stderr)  # noqa: T201
+        triggers = _make_triggers(instance)
+        # A reference that leads nowhere is told now, not at the first refresh.
+        for config in instance.apps:
+            config.source.password.reveal()
+    except (ConfigError, SecretError) as error:
+        print(error, file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
-    for warning in config.warnings:
+    for warning in instance.warnings:
         log.warning(warning)
+    if options.check:
+        return _worst(_code_of(config, check) for config in instance.apps)
+    stop = threading.Event()
+    _handle_signals(stop)
+    if options.once:
+        return _worst(_code_of(config, _once, stop) for config in instance.apps)
     try:
-        config.source.password.reveal()  # a reference that leads nowhere is told now, not at the first refresh
-        if options.check:
-            return check(config)
-        with writer_lock(config.data_dir, LOCK_NAME):
-            program = Scheduler(config, folder=locked_folder(config.data_dir, LOCK_NAME))
-            return program.once() if options.once else program.run(trigger)
+        with contextlib.ExitStack() as locks:
+            apps = [locks.enter_context(_locked(config, stop)) for config in instance.apps]
+            return run(apps, triggers, stop)
     except SnapshotError as error:
-        print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
-        return EXIT_CONFIG if isinstance(error, SecretError) else EXIT_FAILED
+        print(error, file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+
+
+def _make_triggers(instance: Instance) -> list[CronTrigger | IntervalTrigger]:
+    """Return the trigger of each app; ConfigError for cron expressions that are none."""
+    triggers, problems = [], []
+    for config in instance.apps:
+        try:
+            triggers.append(make_trigger(config))
+        except ValueError as error:
+            found = f'"{config.schedule.cron}" ({error})'
+            expected = "five fields: minute hour day month weekday"
+            problems.append(ConfigProblem(config.where, "schedule.cron", found, expected))
+    if problems:
+        raise ConfigError(problems)
+    return triggers
+
+
+def _worst(codes: Iterable[int]) -> int:
+    return min(codes, key=_WORST_FIRST.index)
+
+
+def _code_of(config: Config, work: Callable[..., int], *arguments: object) -> int:
+    """Return the exit code of work on one app; its error is told, and does not keep the others waiting."""
+    with logs_of(config.name):
+        try:
+            return work(config, *arguments)
+        except SnapshotError as error:
+            print(f"{config.name}: {error}" if config.name else error, file=sys.stderr)  # noqa: T201
+            return EXIT_CONFIG if isinstance(error, SecretError) else EXIT_FAILED
 
 
 def check(config: Config) -> int:
     """Connect, compare the mapping with the columns, print what was found."""
     isolation, columns, warnings = check_source(config)
-    print(f"Configuration: {config.where} is valid.")  # noqa: T201
-    print(f"Source: connected; isolation: {isolation}; {len(columns)} columns: {', '.join(columns)}.")  # noqa: T201
-    for warning in warnings:
-        print(f"Warning: {warning}")  # noqa: T201
-    print("Every mapped column exists. Nothing was read or published.")  # noqa: T201
+    lines = [
+        f"Configuration: {config.where} is valid.",
+        f"Source: connected; isolation: {isolation}; {len(columns)} columns: {', '.join(columns)}.",
+        *(f"Warning: {warning}" for warning in warnings),
+        "Every mapped column exists. Nothing was read or published.",
+    ]
+    for line in lines:
+        print(f"{config.name}: {line}" if config.name else line)  # noqa: T201
     return EXIT_OK
+
+
+def _once(config: Config, stop: threading.Event) -> int:
+    """Refresh one app now, unless the program was stopped meanwhile."""
+    if stop.is_set():
+        return EXIT_FAILED
+    with _locked(config, stop) as app:
+        return app.once()
+
+
+@contextlib.contextmanager
+def _locked(config: Config, stop: threading.Event) -> Iterator[Scheduler]:
+    """Hold the data folder of an app for as long as the block runs; StoreError if another scheduler has it."""
+    with writer_lock(config.data_dir, LOCK_NAME):
+        yield Scheduler(config, folder=locked_folder(config.data_dir, LOCK_NAME), stop=stop)
 
 
 def make_trigger(config: Config) -> CronTrigger | IntervalTrigger:
@@ -148,309 +191,80 @@ def _weekday(text: str) -> int:
     return int(text) if text.isdecimal() else _WEEKDAY_NAMES.index(text)
 
 
-class Scheduler:
-    """Refreshes one data folder, and carries out decisions on it: on schedule, on request, never two at once."""
+def run(apps: Sequence[Scheduler], triggers: Sequence[CronTrigger | IntervalTrigger], stop: threading.Event) -> int:
+    """Refresh every app on its own schedule and on request until `stop` is set."""
+    scheduler = BackgroundScheduler(
+        timezone=UTC,
+        executors={"default": ThreadPoolExecutor(_THREADS_PER_APP * len(apps))},
+        # A late run is run, not dropped (the default drops it after one second); many late runs are one.
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+    )
+    scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
+    for app, trigger in zip(apps, triggers, strict=True):
+        with logs_of(app.name):
+            first = first_run(trigger, app.prepare())
+            work = (app.name, app.refresh_by_schedule)
+            scheduler.add_job(_work, trigger, work, id=_job_id("refresh", app), next_run_time=first)
+            # Before the start: the first refresh may begin at once and says so itself.
+            app.begin(functools.partial(_next_run, scheduler, app))
+    scheduler.start()
+    watches = [threading.Thread(target=_watch, args=(app, scheduler, stop), daemon=True) for app in apps]
+    for watch in watches:
+        watch.start()
+    while not stop.wait(_TICK_SECONDS):
+        pass  # on Windows a wait without an end would not notice Ctrl-C
+    scheduler.shutdown(wait=True)
+    for app, watch in zip(apps, watches, strict=True):
+        watch.join(_TICK_SECONDS)
+        app.end()
+    log.info("scheduler stopped")
+    return EXIT_OK
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        refresh: Callable[..., control.RefreshOutcome] = refresh_with_deadline,
-        folder: LockedFolder | None = None,
-    ) -> None:
-        self._config = config
-        self._folder = folder
-        self._refresh = refresh
-        self._data_dir = config.data_dir
-        self._stop = threading.Event()
-        self._running = threading.Lock()
-        self._line = ProgressLine(sys.stderr)
-        old = control.read_status(self._data_dir)
-        self._status = control.SchedulerStatus(
-            pid=os.getpid(),
-            started_at=now_text(),
-            updated_at=now_text(),
-            phase="starting",
-            last_success=old.last_success if old else None,
-            last_outcome=old.last_outcome if old else None,
-            failures_in_a_row=old.failures_in_a_row if old else 0,
-        )
-        self._status_lock = threading.Lock()
-        self._last_written = 0.0
-        self._pause = LoginPause()
-        self._pause_ends_at = ""
-        self._scheduler: BackgroundScheduler | None = None
 
-    def once(self) -> int:
-        """Refresh now; print the result; return the exit code."""
-        self._handle_signals()
-        self._abandon_requests()
-        outcome = self.refresh()
-        self._say(phase="stopped")
-        print(summary(outcome), file=sys.stdout if _is_good(outcome) else sys.stderr)
-        if _is_good(outcome):
-            return EXIT_OK
-        return EXIT_REFUSED if outcome.state == "refused" else EXIT_FAILED
-
-    def run(self, trigger: CronTrigger | IntervalTrigger) -> int:
-        """Refresh on schedule and on request until SIGTERM or Ctrl-C."""
-        self._handle_signals()
-        self._abandon_requests()
-        scheduler = BackgroundScheduler(
-            timezone=UTC,
-            executors={"default": ThreadPoolExecutor(2)},
-            # A late run is run, not dropped (the default drops it after one second); many late runs are one.
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-        )
-        scheduler.add_listener(_log_event, EVENT_JOB_MISSED | EVENT_JOB_ERROR)
-        self._settle_approval()
-        first = first_run(trigger, self._confirmed_at())
-        scheduler.add_job(self._refresh_by_schedule, trigger, id="refresh", next_run_time=first)
-        self._scheduler = scheduler
-        self._say(phase="idle")  # before the start: the first refresh may begin at once and says so itself
-        scheduler.start()
-        self._say()
+def _watch(app: Scheduler, scheduler: BackgroundScheduler, stop: threading.Event) -> None:
+    """Look for what is asked of one app, in a thread of its own: a folder that hangs must not hold up the others."""
+    with logs_of(app.name):
+        app.tell()
         log.info(
             "scheduler started",
-            extra={"facts": {"data_dir": str(self._data_dir), "next_run_at": self._next_run_at()}},
+            extra={"facts": {"data_dir": str(app.data_dir), "next_run_at": app.next_run_at()}},
         )
-        while not self._stop.wait(_TICK_SECONDS):
-            self._tick()
-        scheduler.shutdown(wait=True)
-        self._say(phase="stopped")
-        log.info("scheduler stopped")
-        return EXIT_OK
-
-    def refresh(self) -> control.RefreshOutcome:
-        """Refresh once, in a child process, and say everywhere how it ended."""
-        with self._running:
-            outcome = self._refresh_if_there()
-            good = _is_good(outcome)
-            self._note_pause(outcome)
-            self._say(
-                phase="idle",
-                progress=None,
-                last_outcome=outcome,
-                last_success=outcome if good else self._status.last_success,
-                # To be stopped is no failure of the source.
-                failures_in_a_row=0 if good else self._status.failures_in_a_row + (outcome.code != "stopped"),
-            )
-        facts: dict[str, object] = {
-            "state": outcome.state,
-            "generation": outcome.generation,
-            "seconds": outcome.seconds,
-            **outcome.counts,
-        }
-        if good:
-            event = "refresh published" if outcome.state == "published" else "refresh found no change"
-            log.info(event, extra={"facts": facts})
-        else:
-            facts |= {"code": outcome.code, "reason": outcome.reason, "remedy": outcome.remedy}
-            log.error(
-                "refresh %s; the last good snapshot goes on being served",
-                outcome.state,
-                extra={"facts": facts},
-            )
-        for warning in outcome.warnings:
-            log.warning(warning)
-        if outcome.code == LOGIN_REFUSED and (until := self._paused_until()):
-            log.warning("the database refused the login: scheduled refreshes wait", extra={"facts": {"until": until}})
-        return outcome
-
-    def _refresh_if_there(self) -> control.RefreshOutcome:
-        """Refresh, and answer those who asked; where the data folder is gone, nothing is read nor written."""
-        try:
-            if self._folder is not None:
-                self._folder.check()
-        except StoreError as error:
-            return failed("store", error.cause, error.remedy, time.monotonic())
-        self._carry_out_decisions()  # asked before this refresh, which may make them void
-        requests: list[control.RefreshRequest] = []
-        with _notes():
-            requests = control.take_requests(self._data_dir)
-        self._say(phase="refreshing")
-        outcome = self._refresh(self._config, on_progress=self._progress, stop=self._stop, folder=self._folder)
-        self._line.clear()
-        if self._is_there():
-            with _notes():
-                control.answer_requests(self._data_dir, requests, outcome)
-                control.forget_old_requests(self._data_dir)
-        return outcome
-
-    def _is_there(self) -> bool:
-        """Tell whether the data folder is the one that was locked; if not, nothing may be made there."""
-        return self._folder is None or self._folder.is_there
-
-    def decide(self) -> None:
-        """Carry out the decisions on generations in quarantine that were asked for, in their order."""
-        with self._running:
-            self._carry_out_decisions()
-
-    def _carry_out_decisions(self) -> None:
-        with _notes():
-            for request in control.list_decisions(self._data_dir):
-                if not self._is_there():
-                    return
-                read_at = self._read_at(request.target)
-                answered = carry_out(self._config, request)
-                if answered.state == "published" and answered.generation is not None:
-                    self._note_approval(answered.generation, answered.counts, read_at or answered.finished_at)
-                self._say()
-
-    def _note_approval(self, generation: int, counts: dict[str, int], read_at: str) -> None:
-        """What was approved is served from now on; if it is what the last refresh was refused for, that is settled.
-
-        Its time is the one at which its rows were read: an approval makes an old read no fresher.
-        """
-        outcome = control.RefreshOutcome(state="published", at=read_at, generation=generation, counts=counts)
-        if self._was_refused(generation):
-            self._say(last_success=outcome, last_outcome=outcome, failures_in_a_row=0)
-        else:
-            self._say(last_success=outcome)
-
-    def _was_refused(self, generation: int | None) -> bool:
-        """Tell whether this is the generation that the last refresh was refused for."""
-        last = self._status.last_outcome
-        return last is not None and last.state == "refused" and last.generation == generation is not None
-
-    def _read_at(self, generation: int | None) -> str:
-        """Return when the rows of a generation in quarantine were last read; empty if nobody knows."""
-        last = self._status.last_outcome
-        if last is not None and self._was_refused(generation):
-            return last.at  # a refusal that repeats itself has read the same again
-        if generation is None:
-            return ""
-        with contextlib.suppress(StoreError):
-            return read_manifest(quarantine_directory(self._data_dir, generation)).created_at
-        return ""
-
-    def _settle_approval(self) -> None:
-        """Notice that what the last refresh was refused for was approved at the command line, and is served."""
-        last = self._status.last_outcome
-        if last is None or last.state != "refused" or not self._running.acquire(blocking=False):
-            return
-        try:
-            with contextlib.suppress(StoreError):
-                number = read_current(self._data_dir)
-                if number is not None and self._was_refused(number):
-                    manifest = read_manifest(generation_directory(self._data_dir, number))
-                    self._note_approval(number, outcome_counts(manifest, manifest.changes), self._read_at(number))
-        finally:
-            self._running.release()
-
-    def _note_pause(self, outcome: control.RefreshOutcome) -> None:
-        self._pause.note(outcome.code)
-        if outcome.code == LOGIN_REFUSED:
-            self._pause_ends_at = now_text(datetime.now(UTC) + timedelta(seconds=self._pause.seconds_left))
-
-    def _refresh_by_schedule(self) -> None:
-        """Refresh, unless the database refused the login a short while ago."""
-        if not self._pause.seconds_left:
-            self.refresh()
-
-    def _tick(self) -> None:
-        """Look for what was asked for, and say now and then that we are alive."""
-        with contextlib.suppress(StoreError):
-            if self._folder is not None:
-                self._folder.check()  # what asks in another folder asks another scheduler
-            self._settle_approval()
-            kinds = {item.kind for item in control.list_requests(self._data_dir) if item.state == "queued"}
-            if kinds and not self._running.locked() and self._scheduler is not None:
-                # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait for the next.
-                job = self.refresh if kinds == {"refresh"} else self.decide
-                self._scheduler.add_job(job, id="asked", replace_existing=True)
-        if time.monotonic() - self._last_written > control.HEARTBEAT_SECONDS:
-            self._say()
-
-    def _progress(self, progress: control.Progress) -> None:
-        self._line.show(progress)
-        self._say(progress=progress)
-
-    def _say(self, **changes: Any) -> None:
-        """Write status.json; a folder that cannot be written, or that is gone, must not stop the schedule."""
-        with self._status_lock:
-            self._status = msgspec.structs.replace(
-                self._status,
-                updated_at=now_text(),
-                next_run_at=self._next_run_at(),
-                paused_until=self._paused_until(),
-                **changes,
-            )
-            self._last_written = time.monotonic()
-            if not self._is_there():
-                return  # each refresh says so
+        told = ""
+        while not stop.wait(_TICK_SECONDS):
             try:
-                control.write_status(self._data_dir, self._status)
-            except OSError as error:
-                log.warning("status.json cannot be written", extra={"facts": {"reason": str(error)}})
-
-    def _next_run_at(self) -> str:
-        job = self._scheduler.get_job("refresh") if self._scheduler and self._scheduler.running else None
-        return max(now_text(job.next_run_time), self._paused_until()) if job and job.next_run_time else ""
-
-    def _paused_until(self) -> str:
-        """Return when the pause after a refused login ends; empty without one."""
-        return self._pause_ends_at if self._pause.seconds_left else ""
-
-    def _confirmed_at(self) -> datetime | None:
-        """Return when a refresh last made or confirmed the generation being served.
-
-        None if there is none that this configuration made.
-        """
-        try:
-            number = read_current(self._data_dir)
-            if number is None:
-                return None
-            manifest = read_manifest(generation_directory(self._data_dir, number))
-        except StoreError as error:
-            log.warning("the published generation cannot be read", extra={"facts": {"reason": error.cause}})
-            return None
-        if manifest.config_digest != config_digest(self._config):
-            log.info("the query, the mapping or the public URL has changed: a refresh is due")
-            return None
-        confirmed_ms = control.confirmed_ms(
-            self._status, generation=number, created_ms=manifest.created_ms, approved=bool(manifest.refused)
-        )
-        return datetime.fromtimestamp(confirmed_ms / 1000, UTC)
-
-    def _abandon_requests(self) -> None:
-        """Answer requests that a scheduler which died has left as running."""
-        refresh = control.RefreshOutcome(
-            state="failed", at=now_text(), reason="The scheduler stopped during this refresh."
-        )
-        decision = control.RefreshOutcome(
-            state="failed",
-            at=now_text(),
-            reason="The scheduler stopped while it carried this out.",
-            remedy="Look at the quarantine, and decide again if the generation is still there.",
-        )
-        with _notes():
-            for request in control.list_requests(self._data_dir):
-                if request.state == "running":
-                    outcome = refresh if request.kind == "refresh" else decision
-                    control.answer_requests(self._data_dir, [request], outcome)
-
-    def _handle_signals(self) -> None:
-        def stop(_number: int, _frame: object) -> None:
-            self._stop.set()
-
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Ctrl-Break and console close on Windows
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), stop)
+                asked = app.tick()
+                if asked is not None and not stop.is_set():
+                    # A job of its own: the schedule keeps its rhythm. Requests that come while it runs wait.
+                    scheduler.add_job(_work, args=(app.name, asked), id=_job_id("asked", app), replace_existing=True)
+            except Exception as error:
+                if str(error) != told:  # once, not every second
+                    log.exception("looking for requests failed")
+                told = str(error)
 
 
-def _is_good(outcome: control.RefreshOutcome) -> bool:
-    """Tell whether what is served is what the source holds: newly published, or found unchanged."""
-    return outcome.state in {"published", "unchanged"}
+def _work(name: str, job: Callable[[], object]) -> None:
+    """Run a job of one app; what it logs names the app."""
+    with logs_of(name):
+        job()
 
 
-@contextlib.contextmanager
-def _notes() -> Iterator[None]:
-    """Requests that cannot be read or answered must not keep a refresh from running."""
-    try:
-        yield
-    except (OSError, StoreError) as error:
-        log.warning("the requests cannot be read or answered", extra={"facts": {"reason": str(error)}})
+def _job_id(kind: str, app: Scheduler) -> str:
+    return f"{kind} {app.name}".strip()
+
+
+def _next_run(scheduler: BackgroundScheduler, app: Scheduler) -> datetime | None:
+    job = scheduler.get_job(_job_id("refresh", app)) if scheduler.running else None
+    planned: datetime | None = job.next_run_time if job else None
+    return planned
+
+
+def _handle_signals(stop: threading.Event) -> None:
+    def note(_number: int, _frame: object) -> None:
+        stop.set()
+
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Ctrl-Break and console close on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), note)
 
 
 def first_run(trigger: CronTrigger | IntervalTrigger, published: datetime | None) -> datetime:

@@ -16,21 +16,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.app import create_app
-from server.credentials import open_access
+from server.app import create_instance_app
+from server.directories import Directories
+from server.directory import Directory
 from server.listener import Listener, check_parser
 from server.live import LiveSnapshot
 from server.request_log import open_request_log
 from server.tls import Certificate, CertificateError, open_certificate
 from snapshot import __version__
-from snapshot.config import environment_config, load_config
 from snapshot.errors import ConfigError, SecretError, SnapshotError
+from snapshot.instance import load_instance
 from snapshot.logs import setup_logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from snapshot.config import Config
+    from snapshot.instance import Instance
 
 log = logging.getLogger("server")
 
@@ -41,17 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        config = environment_config() if options.from_environment else load_config(options.config)
-        certificate = open_certificate(config)
+        instance = load_instance(options.config, from_environment=options.from_environment, app=options.app)
+        certificate = open_certificate(instance.shared)
+        directories = [Directory(config, LiveSnapshot(config.data_dir)) for config in instance.apps]
         if options.check:
             check_parser()
-            open_access(config.server.auth, config.server.admin).close()
-            return _say_ok(config)
-        setup_logs(config.log, process="server")
+            checked = Directories(directories)
+            checked.open()
+            checked.close()
+            return _say_ok(instance)
+        setup_logs(instance.shared.log, process="server")
         # No line of ours tells these, and each would cost every request a look-up (logging, "Optimization").
         logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
         check_parser()
-        asyncio.run(_serve(config, certificate))
+        asyncio.run(_serve(instance, directories, certificate))
     except (ConfigError, SecretError, CertificateError) as error:
         print(error, file=sys.stderr)
         return BAD_CONFIG
@@ -73,23 +77,24 @@ def _parser() -> argparse.ArgumentParser:
         help="the configuration; default: ./config.toml, else the environment",
     )
     where.add_argument("--from-environment", action="store_true", help="use environment variables and ./.env only")
+    parser.add_argument("--app", metavar="NAME", help="serve one of the apps of the configuration alone")
     parser.add_argument("--check", action="store_true", help="check configuration, secrets and certificate, then stop")
     parser.add_argument("--version", action="version", version=__version__)
     return parser
 
 
-def _say_ok(config: Config) -> int:
-    for warning in config.warnings:
+def _say_ok(instance: Instance) -> int:
+    for warning in instance.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"OK: {config.where}")
+    print(f"OK: {instance.where}")
     return OK
 
 
-async def _serve(config: Config, certificate: Certificate | None) -> None:
+async def _serve(instance: Instance, directories: Sequence[Directory], certificate: Certificate | None) -> None:
     """Serve until a signal comes."""
-    for warning in config.warnings:
+    for warning in instance.warnings:
         log.warning("configuration", extra={"facts": {"warning": warning}})
-    app = create_app(config, LiveSnapshot(config.data_dir), request_log=open_request_log(config.log))
+    app = create_instance_app(directories, request_log=open_request_log(instance.shared.log))
     listener = Listener(app, certificate)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -99,7 +104,7 @@ async def _serve(config: Config, certificate: Certificate | None) -> None:
             loop.add_signal_handler(number, stop.set)
     try:
         addresses = await listener.start()
-        bases = {path: str(item.version) for path, item in config.server.paths.items()}
+        bases = {path: str(base.version) for item in directories for path, base in item.config.server.paths.items()}
         facts = {
             "addresses": addresses,
             "https": certificate is not None,

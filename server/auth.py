@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from server.errors import ForbiddenError
-from server.keys import ACCESS, FACTS
+from server.keys import DIRECTORIES, FACTS
 from server.routes import Area
 
 if TYPE_CHECKING:
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request through when its area's credential is right; the SCIM one opens nothing else."""
+    """Let a request through when its credential is right: that of one app opens no other app and nothing else."""
     facts = request[FACTS]
     area = facts.route.area
     if area is not Area.OPEN:
-        access = request.app[ACCESS]
-        authenticator = access.scim if area is Area.SCIM else access.admin
+        authenticator = facts.directory.access if area is Area.SCIM else request.app[DIRECTORIES].admin
         if authenticator is None:
             raise ForbiddenError(
                 "Administration is off. Set [server.admin] in the configuration "

@@ -247,22 +247,3 @@ def _as_utf8(raw: bytes) -> bytes:
 
 def _bytes(value: str) -> bytes:
     return value.encode("utf-8", "surrogateescape")
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """The credentials of both parts. `admin` is None when none is configured."""
-
-    scim: Authenticator
-    admin: Authenticator | None
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self.scim.close()
-        if self.admin is not None:
-            self.admin.close()
-
-
-def open_access(auth: Sequence[Credential], admin: Credential | None) -> Access:
-    """Read every secret of the server's credentials once. Raises SecretError."""
-    return Access(scim=Authenticator(auth), admin=Authenticator((admin,)) if admin is not None else None)

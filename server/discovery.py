@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from server.answer import scim_answer, unchanged_answer
 from server.errors import ForbiddenError, MethodNotAllowedError, NotFoundError
-from server.keys import DOCUMENTS, FACTS
+from server.keys import FACTS
 from server.preconditions import is_unchanged
 from server.query import parse_query
 from snapshot.scim import ScimVersion
@@ -26,10 +26,11 @@ _READ_METHODS = ("GET", "HEAD")
 
 async def handle(request: web.Request) -> web.Response:
     """Answer one discovery request."""
-    route = request[FACTS].route
+    facts = request[FACTS]
+    route = facts.route
     if request.method not in _READ_METHODS:
         raise MethodNotAllowedError(f"{route.name} can only be read.", allow=_READ_METHODS)
-    found = _find(request.app[DOCUMENTS][route.base], route.parts or ())
+    found = _find(facts.directory.documents[route.base], route.parts or ())
     if found is None:
         raise NotFoundError(f"There is no such document under {route.name}.")
     if route.version is ScimVersion.V2_0 and "filter" in parse_query(route.query):

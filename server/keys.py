@@ -8,32 +8,15 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from server.archive import Archive
-from server.credentials import Access
-from server.listing import Listings
-from server.live import LiveSnapshot
-from server.pins import Pins
+from server.directories import Directories
 from server.request_log import RequestLog
-from server.routes import Route, Router
-from snapshot.config import Config
 
 if TYPE_CHECKING:
-    from server.documents import Documents
-    from server.endpoints import Endpoints
-    from snapshot.scim import ScimVersion
+    from server.directory import Directory
+    from server.routes import Route
 
-CONFIG: web.AppKey[Config] = web.AppKey("config", Config)
-LIVE: web.AppKey[LiveSnapshot] = web.AppKey("live", LiveSnapshot)
-PINS: web.AppKey[Pins] = web.AppKey("pins", Pins)
-# Older generations, and what was selected from any, for lists by cursor.
-ARCHIVE: web.AppKey[Archive] = web.AppKey("archive", Archive)
-LISTINGS: web.AppKey[Listings] = web.AppKey("listings", Listings)
-ROUTER: web.AppKey[Router] = web.AppKey("router", Router)
-ENDPOINTS: web.AppKey[dict[ScimVersion, Endpoints]] = web.AppKey("endpoints", dict)
-DOCUMENTS: web.AppKey[dict[str, Documents]] = web.AppKey("documents", dict)
+DIRECTORIES: web.AppKey[Directories] = web.AppKey("directories", Directories)
 REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
-# Set when the application starts: secrets are read and threads are made then, not before.
-ACCESS: web.AppKey[Access] = web.AppKey("access", Access)
 # Evaluates filters that scan; few threads, so that many of them cannot slow the rest down.
 SCANNERS: web.AppKey[Executor] = web.AppKey("scanners", Executor)
 
@@ -44,10 +27,24 @@ class RequestFacts:
 
     request_id: str
     route: Route
+    # Whose path it is; None for what concerns the whole instance while it has several apps.
+    served: Directory | None
     principal: str = ""
     generation: int | None = None
     # Set on what happens thousands of times an import or every second: logged at level debug.
     quiet: bool = False
+
+    @property
+    def directory(self) -> Directory:
+        """The app that the path belongs to; every path below a base path belongs to one."""
+        if self.served is None:
+            raise RuntimeError("This path belongs to no app.")
+        return self.served
+
+    @property
+    def app_name(self) -> str:
+        """The name of the app for the log; empty for the only one, and for the whole instance."""
+        return self.served.name if self.served is not None else ""
 
 
 # One key instead of one a fact: each access costs as much as a look-up in the index.

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from server.answer import error_answer
 from server.errors import HeadersTooLargeError, InternalError, InvalidSyntaxError, ScimError, UriTooLongError
-from server.keys import CONFIG, ROUTER
+from server.keys import DIRECTORIES
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class Listener:
         self, app: web.Application, certificate: Certificate | None = None, *, gate: Gate | None = None
     ) -> None:
         self._app = app
-        self._config = app[CONFIG].server
+        self._config = app[DIRECTORIES].server
         self._certificate = certificate
         self._gate = gate or Gate(max_connections(raise_open_files()))
         # Handlers get half of the time to end by themselves and half to end after they are cancelled.
@@ -274,7 +274,7 @@ class Listener:
             raise RuntimeError("The application has not been started.")
         return ScimRequestHandler(
             server,
-            self._app[ROUTER],
+            self._app[DIRECTORIES].router,
             self._gate,
             loop=asyncio.get_running_loop(),
             access_log=None,

@@ -14,7 +14,7 @@ from server.answer import scim_answer
 from server.cursors import Place, read_cursor, write_cursor
 from server.envelope import cursor_list_body, list_body
 from server.errors import ExpiredCursorError, NotReadyError
-from server.keys import ARCHIVE, CONFIG, ENDPOINTS, FACTS, LISTINGS, LIVE, PINS, SCANNERS
+from server.keys import FACTS, SCANNERS
 from server.listing import Listing
 from server.lookback import bounds_last_modified, look_back
 from server.partial import cut_down
@@ -49,7 +49,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
 
 def newest_snapshot(request: web.Request) -> Snapshot:
     """Return the snapshot being served; raises NotReadyError before the first one, never an empty list."""
-    snapshot = request.app[LIVE].current
+    snapshot = request[FACTS].directory.live.current
     if snapshot is None:
         raise NotReadyError(
             "No snapshot is served yet: it is being opened, or the first refresh has to end first.",
@@ -66,7 +66,7 @@ async def answer_list(request: web.Request, search: SearchRequest, types: tuple[
     facts = request[FACTS]
     version = facts.route.version
     newest = newest_snapshot(request)
-    pins = request.app[PINS]
+    pins = facts.directory.pins
     client = Client(facts.principal, request.remote or "", version)
     run = pins.choose(client, query.name, start_index=search.start_index, newest=newest)
     snapshot = run.snapshot
@@ -106,12 +106,12 @@ async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, 
         first = place.first
     else:
         newest = newest_snapshot(request)
-        snapshot = request.app[PINS].choose(client, query.name, start_index=1, newest=newest).snapshot
+        snapshot = facts.directory.pins.choose(client, query.name, start_index=1, newest=newest).snapshot
         first = 0
     facts.generation = snapshot.generation
     facts.quiet = bool(cursor)
     key = (snapshot.generation, snapshot.manifest.created_ms, query.name)
-    listings = request.app[LISTINGS]
+    listings = facts.directory.listings
     listing = listings.get(key)
     if listing is None:
         listing = await _listing(request, snapshot, query)
@@ -134,19 +134,21 @@ async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, 
 
 async def _named(request: web.Request, client: Client, name: ListName, place: Place) -> Snapshot:
     """Return the snapshot that a cursor names, from memory or from disk; raises ExpiredCursorError."""
-    snapshot = request.app[PINS].resume(client, name, place.generation)
-    newest = request.app[LIVE].current
+    directory = request[FACTS].directory
+    snapshot = directory.pins.resume(client, name, place.generation)
+    newest = directory.live.current
     if snapshot is None and newest is not None and newest.generation == place.generation:
         snapshot = newest
     if snapshot is None:
-        snapshot = await request.app[ARCHIVE].get(place.generation)
+        snapshot = await directory.archive.get(place.generation)
     if snapshot is None or snapshot.manifest.created_ms != place.created_ms:
         raise ExpiredCursorError
     return snapshot
 
 
 def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
-    urns = request.app[ENDPOINTS][request[FACTS].route.version].names.extensions
+    facts = request[FACTS]
+    urns = facts.directory.endpoints[facts.route.version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""
@@ -158,14 +160,14 @@ def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) 
 def _identity(request: web.Request, query: Query) -> bytes:
     """Return what tells this list from every other, for its cursors. Another look-back is another list."""
     name = query.name
-    lookback = request.app[CONFIG].server.incremental_lookback_seconds if query.tree is not None else 0
+    lookback = request[FACTS].directory.config.server.incremental_lookback_seconds if query.tree is not None else 0
     return msgspec.json.encode((query.types, name.filter, name.sort, lookback))
 
 
 async def _listing(request: web.Request, snapshot: Snapshot, query: Query) -> Listing:
     """Select and sort; in a thread unless look-ups answer it."""
     # Pins and cursors go by the client's own words: another look-back is no other list.
-    seconds = request.app[CONFIG].server.incremental_lookback_seconds
+    seconds = request[FACTS].directory.config.server.incremental_lookback_seconds
     tree = None if query.tree is None else look_back(query.tree, seconds)
     if tree is None and query.sort is None:
         return Listing(tuple((name, range(snapshot.count(name))) for name in query.types))

@@ -27,7 +27,7 @@ from server.errors import (
     UnreadableError,
     UriTooLongError,
 )
-from server.keys import FACTS, REQUEST_LOG, ROUTER, RequestFacts
+from server.keys import DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
 from server.routes import SEARCH, Area, Route
 from snapshot.errors import FilterError, SortError, StoreError
 
@@ -66,8 +66,9 @@ def make_canonical() -> Middleware:
 
 async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
     started = time.perf_counter()
-    route = request.app[ROUTER].resolve(request.raw_path)
-    facts = request[FACTS] = RequestFacts(request_id, route)
+    directories = request.app[DIRECTORIES]
+    route = directories.router.resolve(request.raw_path)
+    facts = request[FACTS] = RequestFacts(request_id, route, directories.of_base(route.base))
     try:
         _check_limits(request)
         response = await handler(request)
@@ -82,7 +83,8 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     except web.HTTPException as error:
         response = error_answer(_from_aiohttp(error), route.version)
     except Exception:
-        log.exception("unexpected error", extra={"facts": {"request_id": request_id, "path": shown_path(route)}})
+        told = {"request_id": request_id, "path": shown_path(route)}
+        log.exception("unexpected error", extra={"facts": {**_app(facts), **told}})
         response = error_answer(InternalError(request_id), route.version)
     response.headers["X-Request-Id"] = request_id
     _log(request, facts, response, started)
@@ -102,9 +104,14 @@ def _check_limits(request: web.Request) -> None:
 
 def _unreadable(error: StoreError, facts: RequestFacts) -> ScimError:
     """Log why the snapshot cannot be read; the client is told nothing of it."""
-    told = {"request_id": facts.request_id, "generation": facts.generation}
+    told = {**_app(facts), "request_id": facts.request_id, "generation": facts.generation}
     log.error("snapshot cannot be read", extra={"facts": {**told, "cause": error.cause, "remedy": error.remedy}})
     return UnreadableError()
+
+
+def _app(facts: RequestFacts) -> dict[str, str]:
+    """Return what a line says of the app: nothing for the only one."""
+    return {"app": facts.app_name} if facts.app_name else {}
 
 
 def _from_aiohttp(error: web.HTTPException) -> ScimError:
@@ -142,6 +149,7 @@ def _log(request: web.Request, facts: RequestFacts, response: web.StreamResponse
     request_log.write(
         level,
         {
+            **_app(facts),
             "request_id": facts.request_id,
             "method": request.method,
             "path": shown_path(facts.route),

@@ -13,6 +13,7 @@ from server.errors import MethodNotAllowedError
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.directory import Directory
     from server.live import LiveSnapshot
     from snapshot.control import RefreshRequest
 
@@ -33,15 +34,15 @@ def note_answer(
     return json_answer(orjson.dumps(body, default=fields_of), status=status, headers=headers)
 
 
-def accepted_answer(request: RefreshRequest, live: LiveSnapshot) -> web.Response:
+def accepted_answer(request: RefreshRequest, directory: Directory) -> web.Response:
     """Return the 202 to a request that now waits for the scheduler, and where to look."""
-    body = {**shown_request(request), "scheduler": scheduler_facts(live)}
+    body = {**shown_request(request, directory), "scheduler": scheduler_facts(directory.live)}
     return note_answer(body, status=HTTPStatus.ACCEPTED, headers={"Location": body["status_url"]})
 
 
-def shown_request(request: RefreshRequest) -> dict[str, Any]:
+def shown_request(request: RefreshRequest, directory: Directory) -> dict[str, Any]:
     """Return one request with where it can be asked for."""
-    return {**fields_of(request), "status_url": f"/admin/refresh/{request.id}"}
+    return {**fields_of(request), "status_url": f"{directory.admin_path}/refresh/{request.id}"}
 
 
 def scheduler_facts(live: LiveSnapshot) -> dict[str, Any]:

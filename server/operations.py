@@ -1,33 +1,59 @@
 """What operators and probes ask: health, readiness, status, and a refresh on demand.
 
-/health, /-/healthy, /-/ready and / are open, so they tell nothing of hosts, names, people or errors.
-/-/status and /admin are behind the admin credential.
+/health, /-/healthy, /-/ready and / are open, so they tell nothing of hosts, people or errors.
+/-/status and /admin are behind the admin credential. With one app the answers are about it; with several they have
+each app's answer under its name, and what is asked of one stands below /admin/apps/NAME.
 """
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from server.errors import NotFoundError, NotReadyError
-from server.freshness import confirmed_at_ms, is_stale, snapshot_age_seconds
-from server.keys import CONFIG, FACTS, LIVE, PINS
-from server.notes import accepted_answer, check_method, note_answer, scheduler_facts, scheduler_word, shown_request
+from server.keys import DIRECTORIES, FACTS
+from server.notes import accepted_answer, check_method, note_answer, scheduler_facts, shown_request
+from server.status import health_of, readiness_of, status_of
 from snapshot import __version__
 from snapshot.control import ask_refresh, list_requests, read_request
 from snapshot.errors import StoreError
 from snapshot.logs import now_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import web
 
-    from snapshot.config import Config
-    from snapshot.control import SchedulerStatus
+    from server.directories import Directories
+    from server.directory import Directory
 
+_ADMIN = "admin"
+_APPS = (_ADMIN, "apps")
 _SHOWN_REQUESTS = 20
 _RETRY_AFTER_SECONDS = 5
+
+
+def parts_in_app(request: web.Request) -> tuple[str, ...]:
+    """Return the segments of a path of administrators as they are with one app, and note which app is meant.
+
+    /admin/apps/NAME/refresh is /admin/refresh of that app. Raises NotFoundError that names the apps.
+    """
+    facts = request[FACTS]
+    parts = facts.route.parts or ()
+    if parts[:1] != (_ADMIN,):
+        return parts
+    directories = request.app[DIRECTORIES]
+    names = ", ".join(directories.names)
+    if parts[:2] == _APPS and names:
+        name = parts[2] if len(parts) > 2 else ""  # noqa: PLR2004 (admin, apps, name)
+        facts.served = directories.named(name)
+        if facts.served is None:
+            raise NotFoundError(f"There is no app {name!r}. The apps: {names}.")
+        return (_ADMIN, *parts[3:])
+    if facts.served is None:
+        raise NotFoundError(f"There are several apps: {names}. Ask for one of them below /admin/apps/NAME.")
+    return parts
 
 
 async def handle_open(request: web.Request) -> web.Response:
@@ -39,16 +65,15 @@ async def handle_open(request: web.Request) -> web.Response:
         raise NotFoundError("There is no such path.")
     check_method(request)
     facts.quiet = True
-    return answer(request)
+    return answer(request.app[DIRECTORIES])
 
 
-async def handle_admin(request: web.Request) -> web.Response:
-    """Answer what is behind the admin credential."""
-    parts = request[FACTS].route.parts
+async def handle_admin(request: web.Request, parts: tuple[str, ...]) -> web.Response:
+    """Answer what is behind the admin credential; `parts` are those of the app that the path is about."""
     match parts:
         case ("-", "status"):
             check_method(request)
-            return _status(request)
+            return _status(request.app[DIRECTORIES])
         case ("admin", "refresh"):
             if request.method == "POST":
                 return await _ask_refresh(request)
@@ -61,120 +86,76 @@ async def handle_admin(request: web.Request) -> web.Response:
             raise NotFoundError("There is no such path.")
 
 
-def _root(request: web.Request) -> web.Response:
-    config = request.app[CONFIG]
-    base_paths = {f"{path}/": str(item.version) for path, item in config.server.paths.items()}
+def _root(directories: Directories) -> web.Response:
+    base_paths = {f"{path}/": str(item.version) for path, item in directories.paths.items()}
     return note_answer({"service": "scim-snapshot", "status": "running", "base_paths": base_paths})
 
 
-def _health(request: web.Request) -> web.Response:
-    live = request.app[LIVE]
-    healthy = live.current is not None
-    body = {
+def _health(directories: Directories) -> web.Response:
+    found = _of_each(directories, health_of)
+    healthy = all(item["status"] == "healthy" for item in found.values())
+    connected = all(item["database"] == "connected" for item in found.values())
+    body: dict[str, Any] = {
         "status": "healthy" if healthy else "unhealthy",
-        "database": "connected" if _database_answers(live.scheduler) else "disconnected",
+        "database": "connected" if connected else "disconnected",
         "timestamp": now_text(),
-        "snapshot_age_seconds": snapshot_age_seconds(live),
     }
+    only = directories.only
+    body |= {"apps": found} if only is None else {"snapshot_age_seconds": found[only.name]["snapshot_age_seconds"]}
     return note_answer(body, status=HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _healthy(_request: web.Request) -> web.Response:
+def _healthy(_directories: Directories) -> web.Response:
     return note_answer({"status": "healthy"})
 
 
-def _ready(request: web.Request) -> web.Response:
-    live = request.app[LIVE]
-    max_age_seconds = request.app[CONFIG].server.max_age_seconds
-    served = "stale" if is_stale(live, max_age_seconds) else "ready"
-    status = "not ready" if live.current is None else served
-    body = {
-        "status": status,
-        "snapshot_age_seconds": snapshot_age_seconds(live),
-        "max_age_seconds": max_age_seconds,
-        "quarantined": len(live.waiting),
-        "serving_previous": live.serves_previous,
-        "scheduler": scheduler_word(live),
-    }
+def _ready(directories: Directories) -> web.Response:
+    found = _of_each(directories, readiness_of)
+    words = {item["status"] for item in found.values()}
+    status = next(word for word in ("not ready", "stale", "ready") if word in words)  # the worst of all
+    only = directories.only
+    body = {"status": status, "apps": found} if only is None else found[only.name]
     return note_answer(body, status=HTTPStatus.OK if status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _database_answers(scheduler: SchedulerStatus | None) -> bool:
-    """Tell whether the last refresh reached the database; the server itself never asks it."""
-    return scheduler is not None and scheduler.last_outcome is not None and scheduler.last_outcome.state != "failed"
+def _status(directories: Directories) -> web.Response:
+    only = directories.only
+    found = {"apps": _of_each(directories, status_of)} if only is None else status_of(only)
+    return note_answer({"version": __version__, "time": now_text(), **found})
 
 
-def _status(request: web.Request) -> web.Response:
-    app = request.app
-    config: Config = app[CONFIG]
-    live = app[LIVE]
-    pins = app[PINS]
-    snapshot = live.current
-    served = None
-    if snapshot is not None:
-        manifest = snapshot.manifest
-        served = {
-            "generation": snapshot.generation,
-            "previous": manifest.previous,
-            "created_at": manifest.created_at,
-            "confirmed_at": _time_text(confirmed_at_ms(live)),
-            "age_seconds": snapshot_age_seconds(live),
-            "counts": {name: facts.count for name, facts in manifest.resource_types.items()},
-            "tombstones": {name: facts.removed for name, facts in manifest.resource_types.items()},
-            "rejects": manifest.rejects,
-            "warnings": manifest.warnings,
-        }
-    return note_answer(
-        {
-            "version": __version__,
-            "time": now_text(),
-            "snapshot": served,
-            "max_age_seconds": config.server.max_age_seconds,
-            "stale": is_stale(live, config.server.max_age_seconds),
-            "quarantine": live.waiting,
-            "swaps": live.swaps,
-            "swapped_at": live.swapped_at,
-            "failed_open": live.failed,
-            "pins": {
-                "count": len(pins),
-                "generations": {str(key): n for key, n in pins.generations().items()},
-            },
-            "scheduler": {**scheduler_facts(live), "last_word": live.scheduler},
-            "config": config.where,
-            "warnings": config.warnings,
-        }
-    )
-
-
-def _time_text(milliseconds: int | None) -> str | None:
-    return None if milliseconds is None else now_text(datetime.fromtimestamp(milliseconds / 1000, UTC))
+def _of_each(directories: Directories, look: Callable[[Directory], dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {item.name: look(item) for item in directories}
 
 
 async def _ask_refresh(request: web.Request) -> web.Response:
-    live = request.app[LIVE]
+    facts = request[FACTS]
+    data_dir = facts.directory.live.data_dir
     try:
-        asked = await asyncio.to_thread(ask_refresh, live.data_dir, asked_by=request[FACTS].principal)
+        asked = await asyncio.to_thread(ask_refresh, data_dir, asked_by=facts.principal)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    return accepted_answer(asked, live)
+    return accepted_answer(asked, facts.directory)
 
 
 async def _list_requests(request: web.Request) -> web.Response:
-    live = request.app[LIVE]
+    directory = request[FACTS].directory
+    live = directory.live
     try:
         found = await asyncio.to_thread(list_requests, live.data_dir)
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    return note_answer(
-        {"requests": [shown_request(item) for item in found[:_SHOWN_REQUESTS]], "scheduler": scheduler_facts(live)}
-    )
+    shown = [shown_request(item, directory) for item in found[:_SHOWN_REQUESTS]]
+    return note_answer({"requests": shown, "scheduler": scheduler_facts(live)})
 
 
 async def _show_request(request: web.Request, request_id: str) -> web.Response:
-    live = request.app[LIVE]
+    directory = request[FACTS].directory
+    live = directory.live
     found = await asyncio.to_thread(read_request, live.data_dir, request_id)
     if found is None:
         raise NotFoundError("There is no request with this id.")
     running = found.kind == "refresh" and found.state == "running"
     progress = live.scheduler.progress if live.scheduler and running else None
-    return note_answer({**shown_request(found), "progress": progress, "scheduler": scheduler_facts(live)})
+    body = {**shown_request(found, directory), "progress": progress, "scheduler": scheduler_facts(live)}
+    return note_answer(body)

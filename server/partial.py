@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from server.keys import ENDPOINTS, FACTS, SCANNERS
+from server.keys import FACTS, SCANNERS
 from server.projection import projection
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ async def cut_down(
     request: web.Request, resources: bytes | memoryview, attributes: tuple[str, ...], excluded: tuple[str, ...]
 ) -> bytes | memoryview:
     """Return the same resources with the attributes that were asked for."""
-    names = request.app[ENDPOINTS][request[FACTS].route.version].names
+    facts = request[FACTS]
+    names = facts.directory.endpoints[facts.route.version].names
     wanted = projection(attributes, excluded, names)
     if wanted is None or not resources:
         return resources

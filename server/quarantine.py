@@ -14,7 +14,7 @@ import orjson
 
 from server.changes import checked_people
 from server.errors import ConflictError, InvalidSyntaxError, NotFoundError, NotReadyError
-from server.keys import FACTS, LIVE
+from server.keys import FACTS
 from server.notes import accepted_answer, check_method, fields_of, note_answer, scheduler_facts
 from server.query import Limits, search_request
 from snapshot.control import ask_decision
@@ -46,9 +46,8 @@ class Quarantined(NamedTuple):
     superseded: bool
 
 
-async def handle(request: web.Request) -> web.Response:
-    """Answer /admin/quarantine and what is below it."""
-    parts = request[FACTS].route.parts
+async def handle(request: web.Request, parts: tuple[str, ...]) -> web.Response:
+    """Answer /admin/quarantine and what is below it; `parts` are those of the app that the path is about."""
     match parts:
         case ("admin", "quarantine"):
             check_method(request)
@@ -70,7 +69,7 @@ def _number(text: str) -> int:
 
 
 async def _list(request: web.Request) -> web.Response:
-    live = request.app[LIVE]
+    live = request[FACTS].directory.live
     try:
         found = await asyncio.to_thread(_read_all, live.data_dir)
     except OSError as error:
@@ -82,8 +81,9 @@ async def _list(request: web.Request) -> web.Response:
 
 async def _show(request: web.Request, number: int) -> web.Response:
     check_method(request)
-    search = search_request(request[FACTS].route.query, Limits(DEFAULT_PEOPLE, MAX_PEOPLE))
-    data_dir = request.app[LIVE].data_dir
+    facts = request[FACTS]
+    search = search_request(facts.route.query, Limits(DEFAULT_PEOPLE, MAX_PEOPLE))
+    data_dir = facts.directory.live.data_dir
     found = await _find(data_dir, number)
     if found.manifest is None:
         return note_answer(_shown(found))
@@ -101,8 +101,9 @@ async def _show(request: web.Request, number: int) -> web.Response:
 async def _decide(request: web.Request, number: int, kind: Literal["approve", "reject"]) -> web.Response:
     check_method(request, "POST")
     seen = _seen_content(await request.read())
-    live = request.app[LIVE]
-    found = await _find(live.data_dir, number)
+    facts = request[FACTS]
+    data_dir = facts.directory.live.data_dir
+    found = await _find(data_dir, number)
     content = found.manifest.content if found.manifest is not None else ""
     if found.manifest is None and (kind == "approve" or seen is not None):
         raise ConflictError(f"Generation {number} is damaged: {found.damage}")
@@ -110,14 +111,13 @@ async def _decide(request: web.Request, number: int, kind: Literal["approve", "r
         raise ConflictError(f"Generation {number} has other content than that. Look at it again.")
     if kind == "approve" and found.superseded:
         raise ConflictError(f"Generation {number} is superseded: the source has been read since. Run a refresh.")
-    principal = request[FACTS].principal
     try:
         asked: RefreshRequest = await asyncio.to_thread(
-            ask_decision, live.data_dir, kind, number, content=content, asked_by=principal
+            ask_decision, data_dir, kind, number, content=content, asked_by=facts.principal
         )
     except StoreError as error:
         raise NotReadyError(error.cause, retry_after_seconds=_RETRY_AFTER_SECONDS) from None
-    return accepted_answer(asked, live)
+    return accepted_answer(asked, facts.directory)
 
 
 def _seen_content(body: bytes) -> str | None:

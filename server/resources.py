@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from server.answer import scim_answer, unchanged_answer
 from server.errors import BodyTimeoutError, MethodNotAllowedError, NotFoundError, UnsupportedError
-from server.keys import ENDPOINTS, FACTS
+from server.keys import FACTS
 from server.lists import answer_list, newest_snapshot
 from server.metadata import headers_of
 from server.partial import cut_down
@@ -30,9 +30,10 @@ BODY_SECONDS = 30.0
 
 async def handle(request: web.Request) -> web.Response:
     """Answer /Users, /Users/{id}, /Users/.search, and the same of every other resource type."""
-    route = request[FACTS].route
+    facts = request[FACTS]
+    route = facts.route
     parts = route.parts or ()
-    name = request.app[ENDPOINTS][route.version].types[route.name].name
+    name = facts.directory.endpoints[route.version].types[route.name].name
     if parts[1:] == (SEARCH,):
         return await _search(request, (name,))
     if request.method not in READ_METHODS:
@@ -49,8 +50,9 @@ async def handle(request: web.Request) -> web.Response:
 
 async def handle_root(request: web.Request) -> web.Response:
     """Answer a query over all resource types (RFC 7644 section 3.4.2.1); SCIM 1.1 has none."""
-    route = request[FACTS].route
-    types = request.app[ENDPOINTS][route.version].every_type
+    facts = request[FACTS]
+    route = facts.route
+    types = facts.directory.endpoints[route.version].every_type
     if route.parts == (SEARCH,):
         return await _search(request, types)
     if route.parts or route.version is ScimVersion.V1_1:
@@ -61,19 +63,20 @@ async def handle_root(request: web.Request) -> web.Response:
 
 
 async def _list(request: web.Request, types: tuple[str, ...]) -> web.Response:
-    route = request[FACTS].route
-    search = search_request(route.query, request.app[ENDPOINTS][route.version].limits)
+    facts = request[FACTS]
+    search = search_request(facts.route.query, facts.directory.endpoints[facts.route.version].limits)
     return await answer_list(request, search, types)
 
 
 async def _search(request: web.Request, types: tuple[str, ...]) -> web.Response:
     """Answer POST .search (RFC 7644 section 3.4.3)."""
-    version = request[FACTS].route.version
+    facts = request[FACTS]
+    version = facts.route.version
     if version is ScimVersion.V1_1:
         raise UnsupportedError("SCIM 1.1 has no .search. Use GET with a query string.")
     if request.method not in _SEARCH_METHODS:
         raise MethodNotAllowedError("A search is sent by POST.", allow=_SEARCH_METHODS)
-    search = search_body(await _body(request), request.app[ENDPOINTS][version].limits)
+    search = search_body(await _body(request), facts.directory.endpoints[version].limits)
     return await answer_list(request, search, types)
 
 

@@ -197,12 +197,12 @@ def _status(config: Config, options: argparse.Namespace) -> int:
     if damage:
         _line(damage)
     if manifest is not None:
-        _show_generation(manifest)
+        _show_generation(manifest, config.command_options)
     elif not damage:
         _line(f"Nothing is published in {config.data_dir} yet.")
     _show_scheduler(scheduler)
     if waiting:
-        _line(f"In quarantine: {', '.join(map(str, waiting))} (python -m snapshot quarantine)")
+        _line(f"In quarantine: {', '.join(map(str, waiting))} (python -m snapshot quarantine{config.command_options})")
     return code
 
 
@@ -227,7 +227,7 @@ def _newest_readable(data_dir: Path) -> tuple[Manifest | None, str]:
     return None, damage
 
 
-def _show_generation(manifest: Manifest) -> None:
+def _show_generation(manifest: Manifest, options: str) -> None:
     users = manifest.resource_types["User"]
     _line(
         f"Generation {manifest.generation}, published {manifest.created_at}: "
@@ -236,7 +236,7 @@ def _show_generation(manifest: Manifest) -> None:
     if users.removed:
         _line(f"{users.removed:,} people without a row are sent as inactive.")
     kept = f", {manifest.kept:,} of them kept as published before" if manifest.kept else ""
-    _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects)")
+    _line(f"Rejects: {manifest.rejects:,}{kept} (python -m snapshot rejects{options})")
 
 
 def _show_scheduler(scheduler: SchedulerStatus | None) -> None:

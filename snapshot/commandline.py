@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snapshot import __version__
-from snapshot.config import Config, environment_config, load_config
 from snapshot.errors import ConfigError
+from snapshot.instance import Instance, load_instance
+
+if TYPE_CHECKING:
+    from snapshot.config import Config
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -17,7 +21,7 @@ EXIT_REFUSED = 3
 
 
 def make_parser(program: str, description: str, *, config_options: bool = True) -> argparse.ArgumentParser:
-    """Return a parser with --version and, unless its commands have them, --config and --from-environment."""
+    """Return a parser with --version and, unless its commands have them, the options of the configuration."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     if config_options:
         add_config_options(parser)
@@ -26,7 +30,7 @@ def make_parser(program: str, description: str, *, config_options: bool = True) 
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the configuration is."""
+    """Add the options that say where the configuration is, and which of its apps is meant."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--config", type=Path, metavar="FILE", help="the configuration (default: config.toml)")
     where.add_argument(
@@ -34,12 +38,24 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use environment variables and .env, even if there is a config.toml",
     )
+    parser.add_argument("--app", metavar="NAME", help="one of the apps of the configuration, [apps.NAME]")
+
+
+def read_instance(options: argparse.Namespace) -> Instance | None:
+    """Load the configuration the options name; on problems print each on a line and return None."""
+    try:
+        return load_instance(options.config, from_environment=options.from_environment, app=options.app)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        return None
 
 
 def read_config(options: argparse.Namespace) -> Config | None:
-    """Load the configuration the options name; on problems print each on a line and return None."""
+    """Load the configuration of the one app the options name; of several apps one has to be named."""
+    instance = read_instance(options)
     try:
-        return environment_config() if options.from_environment else load_config(options.config)
+        return None if instance is None else instance.single()
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)  # noqa: T201

@@ -179,7 +179,7 @@ class Log(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The whole configuration. `base` is the folder that relative paths start from."""
+    """The whole configuration of one app; the only one has no `name`. Relative paths start from `base`."""
 
     where: str
     base: Path
@@ -195,10 +195,16 @@ class Config(msgspec.Struct, frozen=True):
     groups: Groups | None = None
     entitlements: tuple[Entitlements, ...] = ()
     warnings: tuple[str, ...] = ()
+    name: str = ""
 
     def path(self, text: str) -> Path:
         """Return a configured path, made absolute from the folder of the configuration."""
         return (self.base / Path(text).expanduser()).absolute()
+
+    @property
+    def command_options(self) -> str:
+        """What a command of `python -m snapshot` needs at its end to mean this app; empty for the only one."""
+        return f" --app {self.name}" if self.name else ""
 
     def base_path(self, version: ScimVersion) -> str:
         """Return the path under which resources of that version are located; the first configured one."""
@@ -218,7 +224,7 @@ class Config(msgspec.Struct, frozen=True):
 DEFAULT_PATHS: dict[str, str] = {"/scim/v1": "1.1", "/scim/v2": "2.0"}
 # Paths that the server answers itself; a base path may not hide them.
 OWN_PATHS = ("/admin", "/health", "/-")
-_SECTIONS: dict[str, type[msgspec.Struct]] = {
+SECTIONS: dict[str, type[msgspec.Struct]] = {
     "source": Source,
     "policy": Policy,
     "guard": Guard,
@@ -227,17 +233,24 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": Server,
     "log": Log,
 }
+KNOWN = ("data_dir", "mapping", "groups", "entitlements", *SECTIONS)
 
 
 def load_config(path: Path | None = None, *, environment: MappingABC[str, str] | None = None) -> Config:
-    """Load the configuration: the given file, else ./config.toml, else the environment and ./.env.
+    """Load the configuration of one app: the given file, else ./config.toml, else the environment and ./.env.
 
-    Raises ConfigError with every problem found.
+    Raises ConfigError with every problem found. `snapshot.instance.load_instance` loads one with [apps] too.
     """
-    chosen = path or Path("config.toml")
-    if path is not None or chosen.is_file():
-        return parse_config(_read_toml(chosen), where=str(chosen), base=chosen.absolute().parent)
+    chosen = chosen_file(path)
+    if chosen is not None:
+        return parse_config(read_toml(chosen), where=str(chosen), base=chosen.absolute().parent)
     return environment_config(environment)
+
+
+def chosen_file(path: Path | None) -> Path | None:
+    """Return the file that holds the configuration: the given one, else ./config.toml; None for the environment."""
+    chosen = path or Path("config.toml")
+    return chosen if path is not None or chosen.is_file() else None
 
 
 def environment_config(environment: MappingABC[str, str] | None = None) -> Config:
@@ -250,7 +263,8 @@ def environment_config(environment: MappingABC[str, str] | None = None) -> Confi
         raise ConfigError(named_after_variables(error.problems)) from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a file; ConfigError if it cannot be read or is no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -265,24 +279,33 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tuple[str, ...] = ()) -> Config:
     """Check tables (as TOML gives them) and return the configuration; ConfigError lists every problem."""
     reader = Reader(where, base)
-    known = ("data_dir", "mapping", "groups", "entitlements", *_SECTIONS)
     for name in tables:
-        if name not in known:
-            reader.unknown(name, name, known)
+        if name not in KNOWN:
+            reader.unknown(name, name, KNOWN)
+    config = read_config(reader, tables, where=where, warnings=warnings)
+    if config is None:
+        raise ConfigError(reader.problems)
+    return config
+
+
+def read_config(
+    reader: Reader, tables: dict[str, Any], *, where: str, name: str = "", warnings: tuple[str, ...] = ()
+) -> Config | None:
+    """Read the configuration of one app; None with problems, which are then in the reader."""
     data_dir = tables.get("data_dir", "data")
     if not isinstance(data_dir, str) or not data_dir:
         reader.problem("data_dir", shown(data_dir), "the path of a folder")
         data_dir = "data"
     for needed, example in (("source", "the database"), ("mapping", "columns to attributes")):
         if needed not in tables:
-            reader.problem(needed, "nothing", f"a section [{needed}] ({example})")
+            reader.problem(needed, "nothing", f"a section [{reader.named(needed)}] ({example})")
     server_table = tables.get("server", {})
     if isinstance(server_table, dict):
         tables = {**tables, "server": {key: value for key, value in server_table.items() if key != "paths"}}
     sections: dict[str, Any] = {
-        name: reader.struct(kind, tables.get(name, {}), name)
-        for name, kind in _SECTIONS.items()
-        if name in tables or name != "source"
+        section: reader.struct(kind, tables.get(section, {}), section)
+        for section, kind in SECTIONS.items()
+        if section in tables or section != "source"
     }
     mapping = read_mapping(reader, tables["mapping"]) if "mapping" in tables else None
     driver = sections["source"].driver if sections.get("source") else ""
@@ -296,22 +319,24 @@ def parse_config(tables: dict[str, Any], *, where: str, base: Path, warnings: tu
     _check_schedule(reader, sections["schedule"])
     notes = [*warnings, *_check_server(reader, sections["server"])]
     if reader.problems:
-        raise ConfigError(reader.problems)
+        return None
     sections["server"] = msgspec.structs.replace(sections["server"], paths=paths)
     source: Source = sections["source"]
     notes.extend(
-        f"{key} stands in the file in clear text; use ${{env:NAME}}, ${{file:PATH}} or ${{credential:NAME}}"
+        f"{reader.named(key)} stands in the file in clear text; "
+        "use ${env:NAME}, ${file:PATH} or ${credential:NAME}"
         for key, secret in _secrets(source, sections["server"])
         if secret.is_literal
     )
     return Config(
         where=where,
-        base=base,
-        data_dir=(base / Path(data_dir).expanduser()).absolute(),
+        base=reader.base,
+        data_dir=(reader.base / Path(data_dir).expanduser()).absolute(),
         mapping=mapping,  # type: ignore[arg-type]  # None only with problems
         groups=groups,
         entitlements=entitlements,
         warnings=tuple(notes),
+        name=name,
         **sections,
     )
 
@@ -435,7 +460,8 @@ def _check_server(reader: Reader, server: Server | None) -> list[str]:
             )
         warnings.append("passwords and people cross the network in clear text: set [server.tls]")
     if not server.auth:
-        reader.problem("server.auth", "nothing", '[[server.auth]] with type = "basic", username and password')
+        key = reader.named("server.auth")
+        reader.problem("server.auth", "nothing", f'[[{key}]] with type = "basic", username and password')
     for place, credential in enumerate(server.auth, 1):
         _check_credential(reader, credential, f"server.auth[{place}]", loopback=loopback)
     if server.admin is not None:

@@ -146,10 +146,10 @@ class FormatVersionError(StoreError):
 class PublishRefusedError(SnapshotError):
     """The guard refused a generation; it waits in quarantine, the last good one is served."""
 
-    def __init__(self, generation: int, reasons: Sequence[str]) -> None:
+    def __init__(self, generation: int, reasons: Sequence[str], *, options: str = "") -> None:
         super().__init__(
             f"Generation {generation} is in quarantine: {'; '.join(reasons)}.",
-            remedy=f"If this is right: python -m snapshot quarantine approve {generation}",
+            remedy=f"If this is right: python -m snapshot quarantine approve {generation}{options}",
         )
         self.generation = generation
         self.reasons = tuple(reasons)

@@ -7,14 +7,18 @@ Never put a secret or an attribute value of a person into facts.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from snapshot.config import Log
 
 
@@ -22,6 +26,27 @@ def now_text(moment: datetime | None = None) -> str:
     """Return a moment (default: now) as UTC text with milliseconds, e.g. 2026-01-02T03:04:05.678Z."""
     moment = (moment or datetime.now(UTC)).astimezone(UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# Which app of an instance with several the lines of this thread or task are about.
+_APP: ContextVar[str] = ContextVar("app", default="")
+
+
+@contextlib.contextmanager
+def logs_of(app: str) -> Iterator[None]:
+    """Name the app in every line that is logged while the block runs; "" names none."""
+    token = _APP.set(app)
+    try:
+        yield
+    finally:
+        _APP.reset(token)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the facts of a line, with the app that it is about."""
+    facts: dict[str, Any] = getattr(record, "facts", {})
+    app = _APP.get()
+    return {"app": app, **facts} if app else facts
 
 
 class _JsonFormatter(logging.Formatter):
@@ -35,7 +60,7 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "process": self._process,
             "event": record.getMessage(),
-            **getattr(record, "facts", {}),
+            **_facts(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -45,7 +70,7 @@ class _JsonFormatter(logging.Formatter):
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created).astimezone().isoformat(sep=" ", timespec="seconds")
-        facts = " ".join(f"{name}={_plain(value)}" for name, value in getattr(record, "facts", {}).items())
+        facts = " ".join(f"{name}={_plain(value)}" for name, value in _facts(record).items())
         line = f"{moment[:19]} {record.levelname.lower():<7} {record.getMessage()}" + (f"  {facts}" if facts else "")
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -13,14 +13,15 @@ _WIDTH = 78
 class ProgressLine:
     """One line of a terminal that is written over and over; silent where there is no terminal."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, name: str = "") -> None:
         self._stream = stream
+        self._name = f"{name}: " if name else ""
         self._on = stream.isatty()
 
     def show(self, progress: Progress) -> None:
         """Show where the refresh is."""
         if self._on:
-            self._stream.write(f"\r{progress_text(progress):<{_WIDTH}}")
+            self._stream.write(f"\r{self._name + progress_text(progress):<{_WIDTH}}")
             self._stream.flush()
 
     def clear(self) -> None:

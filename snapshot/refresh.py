@@ -107,7 +107,8 @@ def refresh(config: Config, *, report: Report | None = None) -> Refreshed:
             supersede_quarantine(config.data_dir)
             return Refreshed(previous.manifest, published=False)
         if manifest.refused:
-            raise PublishRefusedError(_put_aside(config, staging, manifest), manifest.refused)
+            number = _put_aside(config, staging, manifest)
+            raise PublishRefusedError(number, manifest.refused, options=config.command_options)
         manifest = staging.publish(manifest)
         prune(config.data_dir, config.store.keep_generations)
         return Refreshed(manifest, published=True)

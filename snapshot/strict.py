@@ -18,7 +18,7 @@ from snapshot.errors import ConfigProblem
 from snapshot.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
@@ -71,16 +71,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Reader:
-    """Reads tables of one file; collects the problems."""
+    """Reads tables of one file; collects the problems. `named` tells what the file calls a key that is read."""
 
-    def __init__(self, where: str, base: Path) -> None:
+    def __init__(self, where: str, base: Path, *, named: Callable[[str], str] = str) -> None:
         self.where = where
         self.base = base
+        self.named = named
         self.problems: list[ConfigProblem] = []
 
     def problem(self, key: str, found: str, expected: str) -> None:
         """Note one problem."""
-        self.problems.append(ConfigProblem(self.where, key, found, expected))
+        self.problems.append(ConfigProblem(self.where, self.named(key), found, expected))
 
     def unknown(self, key: str, name: str, known: Iterable[str]) -> None:
         """Note an unknown key, with the nearest known one."""
@@ -127,7 +128,7 @@ class Reader:
         item = typing.get_args(inner)[0] if typing.get_origin(inner) is tuple else None
         if isinstance(item, type) and issubclass(item, msgspec.Struct):
             if not isinstance(value, list):
-                self.problem(key, shown(value), f"an array of tables ([[{key}]])")
+                self.problem(key, shown(value), f"an array of tables ([[{self.named(key)}]])")
                 return None
             return tuple(self.struct(item, entry, f"{key}[{place}]") for place, entry in enumerate(value, 1))
         try:

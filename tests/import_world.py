@@ -18,7 +18,7 @@ from import_model import GROUP, USER, Generation, ListName, Resource, Row, publi
 from server_fixtures import COLUMNS, Answer, Api, basic, person, tables
 
 from server.app import create_app
-from server.keys import PINS
+from server.keys import DIRECTORIES
 from server.listener import Listener
 from server.live import LiveSnapshot
 from server.pins import Pins
@@ -176,7 +176,8 @@ class World:
         self._note_snapshot()
         self._witness = Witness()
         app = create_app(self.config, self.live, request_log=self._witness)
-        app[PINS] = self._pins = Pins(ttl_seconds=TTL_SECONDS, limit=self._max_pins, clock=self._clock)
+        self._pins = Pins(ttl_seconds=TTL_SECONDS, limit=self._max_pins, clock=self._clock)
+        app[DIRECTORIES].only.pins = self._pins
         self._listener = Listener(app)
         addresses = await self._listener.start()
         self._session = aiohttp.ClientSession(auto_decompress=False)

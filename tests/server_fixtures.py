@@ -17,7 +17,7 @@ import orjson
 from yarl import URL
 
 from server.app import create_app
-from server.keys import PINS
+from server.keys import DIRECTORIES
 from server.listener import Listener
 from server.live import LiveSnapshot
 from snapshot.config import Config, parse_config
@@ -186,8 +186,13 @@ class Api:
         await self.live.poll()
 
     @property
+    def directory(self):
+        """The only app as it is served."""
+        return self.listener._app[DIRECTORIES].only
+
+    @property
     def pins(self):
-        return self.listener._app[PINS]
+        return self.directory.pins
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,20 @@ from server import app as server_app
 from server import discovery, errors, resources
 from server.live import LiveSnapshot
 from snapshot import __main__ as tool
-from snapshot import commandline, config, control, legacy, queries, refresh, rejects, related, rule, rules, store
+from snapshot import (
+    commandline,
+    config,
+    control,
+    instance,
+    legacy,
+    queries,
+    refresh,
+    rejects,
+    related,
+    rule,
+    rules,
+    store,
+)
 from snapshot.convert import DEFAULT_FALSE, DEFAULT_TRUE
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.reader import body_name, offsets_name, open_snapshot
@@ -55,7 +68,7 @@ SECTIONS: dict[type[msgspec.Struct], tuple[str, str]] = {
     config.Log: ("[log]", "log"),
 }
 # What Config holds beside its sections: made by the program, not by the file.
-NOT_KEYS = {"where", "base", "warnings"}
+NOT_KEYS = {"where", "base", "warnings", "name"}
 # Made of the tables of [mapping], [groups] and [entitlements.NAME], whose keys stand above.
 MADE = {rules.Mapping, related.Groups, related.Entitlements}
 # Attributes, whose rules stand among the keys.
@@ -140,7 +153,10 @@ def test_no_key_is_invented():
         names = {field.encode_name for field in own_fields(kind)} | ATTRIBUTES.get(heading, set())
         assert names == first_cells(described[heading])
     names = {field.encode_name for field in msgspec.structs.fields(config.Config)} - NOT_KEYS
-    assert names == first_cells(described["Top level"])
+    assert names | {instance.APPS} == first_cells(described["Top level"])
+    assert set(instance.APP_KEYS) == first_cells(described["[apps.NAME]"])
+    (row,) = re.findall(r"^\| `server` \|.*", described["[apps.NAME]"], re.MULTILINE)
+    assert set(instance.SERVER_KEYS) == set(re.findall(r"`(\w+)`", row)) - {"server"}
 
 
 def example_lines() -> dict[str, dict[str, tuple[Any, str]]]:
@@ -306,6 +322,8 @@ def test_toml_in_documents(path: Path):
         tables = tomllib.loads(block)
         if {"source", "mapping"} <= set(tables) and "driver" in tables["source"]:
             config.parse_config(tables, where=path.name, base=TREE)
+        if instance.APPS in tables:
+            instance.parse_instance(tables, where=path.name, base=TREE)
 
 
 def operation_paths() -> set[str]:

@@ -101,7 +101,7 @@ def test_who_waits(folder, caplog):
 
     program = Scheduler(folder.config, refresh=refresh)
     for _ in range(3):
-        program._refresh_by_schedule()
+        program.refresh_by_schedule()
     assert ["login_refused"] == begun
     first = control.read_status(folder.data_dir).paused_until
     assert [first] == pauses()
@@ -109,13 +109,13 @@ def test_who_waits(folder, caplog):
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
 
     program.refresh()
-    program._refresh_by_schedule()
+    program.refresh_by_schedule()
     assert ["login_refused", "unreachable"] == begun
     assert first == control.read_status(folder.data_dir).paused_until
     assert [first] == pauses()
 
     program.refresh()
-    program._refresh_by_schedule()
+    program.refresh_by_schedule()
     assert 3 == len(begun)
     second = control.read_status(folder.data_dir).paused_until
     assert [first, second] == pauses()
@@ -123,7 +123,7 @@ def test_who_waits(folder, caplog):
 
     program.refresh()
     assert "" == control.read_status(folder.data_dir).paused_until
-    program._refresh_by_schedule()
+    program.refresh_by_schedule()
     assert ["login_refused", "unreachable", "login_refused", "", "unreachable"] == begun
 
 

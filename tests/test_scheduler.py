@@ -179,7 +179,7 @@ def test_a_confirmed_snapshot_is_as_good_as_a_new_one(folder, generation, second
     )
     control.write_status(folder.data_dir, status)
     expected = now_text(at) if confirmed else now_text(datetime.fromtimestamp(hour_ago.created_ms / 1000, UTC))
-    assert expected == now_text(Scheduler(folder.config)._confirmed_at())
+    assert expected == now_text(Scheduler(folder.config).confirmed_at())
 
 
 @pytest.fixture
@@ -202,10 +202,10 @@ def test_an_approval_at_the_command_line_is_noticed(approved):
     """The refusal is settled as by an approval over HTTP, with the time at which the rows were read."""
     program = Scheduler(approved.config)
     refused = program._status.last_outcome
-    program._tick()
+    program.tick()
     assert refused == program._status.last_outcome
     decide(approved.config, "approve", 2)
-    program._tick()
+    program.tick()
     status = control.read_status(approved.data_dir)
     assert status.last_success == status.last_outcome
     assert ("published", 2, refused.at, 0) == (
@@ -215,7 +215,7 @@ def test_an_approval_at_the_command_line_is_noticed(approved):
         status.failures_in_a_row,
     )
     assert (50, 45) == (status.last_outcome.counts["users"], status.last_outcome.counts["removed"])
-    assert refused.at == now_text(program._confirmed_at())
+    assert refused.at == now_text(program.confirmed_at())
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -238,13 +238,13 @@ def test_only_its_own_refusal_is_settled(approved):
     last = program._status.last_outcome
     program._status = msgspec.structs.replace(program._status, last_outcome=outcome("refused", generation=3))
     decide(approved.config, "approve", 2)
-    program._tick()
+    program.tick()
     assert 3 == program._status.last_outcome.generation
     program._status = msgspec.structs.replace(program._status, last_outcome=last)
     with program._running:
-        program._tick()
+        program.tick()
     assert last == program._status.last_outcome
-    program._tick()
+    program.tick()
     assert "published" == program._status.last_outcome.state
 
 

@@ -16,7 +16,6 @@ from server_fixtures import Directory, person, serving, wait_a_tick
 from server.archive import Archive
 from server.cursors import Place, read_cursor, write_cursor
 from server.errors import InvalidCursorError
-from server.keys import ARCHIVE, LISTINGS
 from snapshot.errors import CorruptGenerationError
 from snapshot.store import generation_directory
 
@@ -238,7 +237,7 @@ async def test_a_cursor_outlives_the_server(directory, filtered):
     publish_another(directory)
     async with serving(directory) as api:
         older = await walk(api, f"v2/Users?count=3{filtered}", first.json["nextCursor"])
-        assert 1 == len(api.listener._app[ARCHIVE])
+        assert 1 == len(api.directory.archive)
     expected = whole.json["Resources"][3:]
     for answers in (same, older):
         assert expected == [item for answer in answers for item in answer.json["Resources"]]
@@ -355,7 +354,7 @@ async def test_listings_are_bounded(directory):
         first = await api.get(f"v2/Users?cursor=&count=2&filter={FAMILY}")
         for number in range(100):
             await api.get(f"v2/Users?cursor=&filter=id%20eq%20%22{number}%22")
-        assert 64 == len(api.listener._app[LISTINGS]._kept)
+        assert 64 == len(api.directory.listings._kept)
         following = first.json["nextCursor"]
         assert ["E00003", "E00004"] == (await api.get(f"v2/Users?count=2&filter={FAMILY}&cursor={following}")).ids
 

@@ -11,7 +11,6 @@ import orjson
 import pytest
 from server_fixtures import Directory, basic, person, serving
 
-from server.keys import LIVE
 from snapshot.errors import CorruptGenerationError
 
 ERROR = "urn:ietf:params:scim:api:messages:2.0:Error"
@@ -149,7 +148,7 @@ class BrokenSnapshot:
 @pytest.mark.parametrize("base", ["v1", "v2"])
 async def test_an_unexpected_error_tells_nothing(api, base, caplog):
     """An unexpected error is a fixed sentence with the request id; the log has the traceback."""
-    api.listener._app[LIVE].current = BrokenSnapshot()
+    api.directory.live.current = BrokenSnapshot()
     answer = await api.get(f"{base}/Users/E00001", headers={"X-Request-Id": "rid-1"})
     assert answer.status == 500
     assert "rid-1" in answer.json["detail"]
@@ -179,7 +178,7 @@ class DamagedSnapshot:
 )
 async def test_a_snapshot_damaged_while_running(api, path, caplog):
     """A damaged index is a 503 to try again, without its cause, which is logged as an error."""
-    live = api.listener._app[LIVE]
+    live = api.directory.live
     live.current = DamagedSnapshot(live.current)
     new, old = await api.get(f"v2/{path}"), await api.get(f"v1/{path}")
     assert is_2_0_error(new, 503)
@@ -261,7 +260,7 @@ class RecordingSnapshot:
 
 async def test_a_scan_runs_in_a_thread_once_for_all_its_pages(api):
     """A filter that scans leaves the event loop free, and later pages do not evaluate it again."""
-    live = api.listener._app[LIVE]
+    live = api.directory.live
     live.current = recording = RecordingSnapshot(live.current)
     scan = "v2/Users?filter=name.familyName%20eq%20%22%C5%82ukasz%22"
     assert (await api.get(f"{scan}&count=2")).numbers == (5, 1, 2)
