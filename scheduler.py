@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             apps = [locks.enter_context(_locked(config, stop)) for config in instance.apps]
             return run(apps, triggers, stop)
     except SnapshotError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(f"{error.cause} {error.remedy}".strip(), file=sys.stderr)  # noqa: T201
         return EXIT_FAILED
 
 
@@ -114,8 +114,12 @@ def _code_of(config: Config, work: Callable[..., int], *arguments: object) -> in
         try:
             return work(config, *arguments)
         except SnapshotError as error:
-            print(f"{config.name}: {error}" if config.name else error, file=sys.stderr)  # noqa: T201
+            _complain(config, f"{error.cause} {error.remedy}".strip())
             return EXIT_CONFIG if isinstance(error, SecretError) else EXIT_FAILED
+
+
+def _complain(config: Config, text: str) -> None:
+    print(f"{config.name}: {text}" if config.name else text, file=sys.stderr)  # noqa: T201
 
 
 def check(config: Config) -> int:
@@ -135,6 +139,7 @@ def check(config: Config) -> int:
 def _once(config: Config, stop: threading.Event) -> int:
     """Refresh one app now, unless the program was stopped meanwhile."""
     if stop.is_set():
+        _complain(config, "Not refreshed: the program was stopped.")
         return EXIT_FAILED
     with _locked(config, stop) as app:
         return app.once()

@@ -48,8 +48,9 @@ _OWN = ("mapping", "groups", "entitlements")
 APP_KEYS = ("data_dir", *_OWN, *_INHERITED)
 _LISTENER_KEYS = frozenset(field.name for field in msgspec.structs.fields(Server)) - frozenset(SERVER_KEYS)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
-# A name is a folder too: what a data folder holds already, and what Windows takes for a device.
-_TAKEN = frozenset({"generations", "quarantine", "requests", "con", "prn", "aux", "nul"})
+# A name is a folder and stands in the URL: what a data folder holds already, what Windows takes for a device, and
+# what tells Okta's agent the version.
+_TAKEN = frozenset({"generations", "quarantine", "requests", "con", "prn", "aux", "nul", "v1", "v2"})
 _DEVICE = re.compile(r"(com|lpt)[0-9]\Z")
 _FIRST = re.compile(r'"([^"]*)"|[^.\[]*')
 
@@ -137,7 +138,7 @@ def _read_apps(reader: Reader, tables: dict[str, Any]) -> list[Config]:
         if not _NAME.match(name):
             reader.problem(key, shown(name), "a name of small letters, digits and hyphens, at most 31, a letter first")
         elif name in _TAKEN or _DEVICE.match(name):
-            reader.problem(key, shown(name), "another name: this one cannot be a folder of its own")
+            reader.problem(key, shown(name), "another name: this one has a meaning already")
         elif not isinstance(own, dict):
             reader.problem(key, shown(own), "a table")
         elif (app := _read_app(reader, name, own, shared)) is not None:

@@ -73,6 +73,7 @@ def list_quarantine(config: Config, out: IO[str], *, as_json: bool) -> None:
                 _write_people(out, first[kind])
                 if count > len(first[kind]):
                     more = f"… and {count - len(first[kind]):,} more: python -m snapshot quarantine show {number}"
+                    more += config.command_options
                     out.write(f"  {kind:11}  {more}\n")
         except StoreError as error:
             out.write(f"Generation {number} is damaged: {error.cause} It cannot be approved.\n")
@@ -100,7 +101,7 @@ def decide(config: Config, action: str, number: int, *, content: str | None = No
     `content` is what the digest must begin with, eight digits or more; None: whatever the generation holds.
     """
     data_dir = config.data_dir
-    _check_account(data_dir, action, number)
+    _check_account(config, action, number)
     try:
         with writer_lock(data_dir, patience_seconds=_PATIENCE_SECONDS):
             whole = _whole_content(data_dir, number, content)
@@ -116,11 +117,12 @@ def decide(config: Config, action: str, number: int, *, content: str | None = No
         ) from None
 
 
-def _check_account(data_dir: Path, action: str, number: int) -> None:
+def _check_account(config: Config, action: str, number: int) -> None:
     """Raise StoreError for another account than the folder's: its files would stay where the scheduler cannot write.
 
     On Windows new files inherit the permissions of the folder, so there is nothing to check.
     """
+    data_dir = config.data_dir
     if sys.platform == "win32" or not data_dir.is_dir():
         return
     owner = data_dir.stat().st_uid
@@ -129,7 +131,7 @@ def _check_account(data_dir: Path, action: str, number: int) -> None:
         account = name or f"'#{owner}'"  # as sudo takes it, and a shell no comment
         raise StoreError(
             f"{data_dir} belongs to {name or f'uid {owner}'}, who could not write files that this account makes there.",
-            remedy=f"sudo -u {account} python -m snapshot quarantine {action} {number}",
+            remedy=f"sudo -u {account} python -m snapshot quarantine {action} {number}{config.command_options}",
         )
 
 

@@ -216,6 +216,17 @@ def test_example_is_valid():
     assert "data" == example_lines()[""]["data_dir"][0]
 
 
+def test_example_of_several_apps():
+    """The commented app of config.toml is a valid one beside the sections above it."""
+    lines = text_of("config.toml").partition("# [apps.hr]\n")[2].partition("\n\n")[0].splitlines()
+    tables = tomllib.loads(text_of("config.toml"))
+    del tables["mapping"]
+    tables |= tomllib.loads("[apps.hr]\n" + "\n".join(line.removeprefix("# ") for line in lines))
+    (loaded,) = instance.parse_instance(tables, where="config.toml", base=TREE).apps
+    assert ("hr", "HR", "okta-hr") == (loaded.name, loaded.source.database, loaded.server.auth[0].username)
+    assert "sql01.corp.example" == loaded.source.server
+
+
 def test_default_values_are_stated():
     """The default column of docs/configuration.md shows each simple default as TOML writes it."""
     described = sections_of(text_of("docs/configuration.md"))

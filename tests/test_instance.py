@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from people_folder import people
 
 from snapshot.config import config_digest, parse_config
 from snapshot.errors import ConfigError
 from snapshot.instance import Instance, load_instance, parse_instance
+from snapshot.refresh import refresh
 from snapshot.scim import ScimVersion
 from snapshot.secret import Secret
+from snapshot.store import read_current
 
 TWO = """
 data_dir = "all"
@@ -112,6 +115,20 @@ def test_folders_and_paths():
     assert BASE / "data/hr" == parse(given).apps[0].data_dir
 
 
+def test_from_one_app_to_several(folder):
+    """An app that keeps its folder and its paths goes on where the configuration without [apps] stopped."""
+    folder.publish(people(3))
+    before = folder.users()
+    own = {"data_dir": "data", "mapping": folder.settings.pop("mapping")}
+    paths = {"/scim/v1": "1.1", "/scim/v2": "2.0"}
+    folder.settings["apps"] = {"hr": {**own, "server": {"paths": paths}}, "partners": {"mapping": own["mapping"]}}
+    hr, partners = parse_instance(folder.settings, where="test", base=folder.path).apps
+    assert (1, False) == ((found := refresh(hr)).manifest.generation, found.published)
+    assert before == folder.users()
+    assert (1, True) == ((found := refresh(partners)).manifest.generation, found.published)
+    assert 1 == read_current(folder.data_dir / "partners") == read_current(folder.data_dir)
+
+
 PAIRS = [
     ({"apps": 5}, "apps: found 5 (integer); expected at least one section [apps.NAME]"),
     ({"apps": {}}, "apps: found no app; expected at least one section [apps.NAME]"),
@@ -169,7 +186,7 @@ def test_an_app_has_no_listener(key):
     assert all(item.startswith(f"apps.hr.server.{key}") for item in problems(given))
 
 
-@pytest.mark.parametrize("name", ["HR", "1st", "h_r", "h.r", "x" * 32, "", "é", "con", "com1", "requests"])
+@pytest.mark.parametrize("name", ["HR", "1st", "h_r", "h.r", "x" * 32, "", "é", "con", "com1", "requests", "v2"])
 def test_a_name_that_is_none(name):
     """A name has small letters, digits and hyphens, and is no folder that means something already."""
     (line,) = problems(tables(**{name: {}}))

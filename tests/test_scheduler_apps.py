@@ -122,6 +122,7 @@ def test_check(apps):
     assert 1 == done.returncode
     assert "hr: " in done.stderr
     assert '[apps.hr]: mapping.title: found no column "statee"' in done.stderr
+    assert "Correct the mapping, or the columns of the source" in done.stderr
     assert "partners: Every mapped column exists." in done.stdout
 
 
@@ -271,6 +272,7 @@ def test_quarantine_of_one_app(apps):
     apps.partners.settings["guard"] = {"enabled": True}
     assert 3 == run(apps, "--once").returncode
     assert [[2], []] == [list_numbers(app.data_dir / QUARANTINE) for app in (apps.hr, apps.partners)]
+    assert "more: python -m snapshot quarantine show 2 --app hr" in tool(apps, "quarantine", "--app", "hr").stdout
     status = tool(apps, "status", "--app", "hr")
     assert "(python -m snapshot quarantine --app hr)" in status.stdout
     assert "No generation is in quarantine.\n" == tool(apps, "quarantine", "--app", "partners").stdout
