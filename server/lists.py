@@ -147,8 +147,8 @@ async def _named(request: web.Request, client: Client, name: ListName, place: Pl
 
 
 def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
-    route = request[FACTS].route
-    urns = request[FACTS].directory.endpoints[route.version].names.extensions
+    facts = request[FACTS]
+    urns = facts.directory.endpoints[facts.route.version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""
