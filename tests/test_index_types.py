@@ -149,7 +149,7 @@ def test_quick_filters_of_each_type(index):
     assert [0, 1] == select(index, USER, f'{wanted} or groups eq "g1"')
 
 
-@pytest.mark.parametrize("folder", sorted((Path(__file__).parent / "golden").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", sorted((Path(__file__).parent / "golden").glob("format-*")), ids=lambda path: path.name)
 def test_earlier_formats(folder):
     """Generations of earlier formats are filtered and sorted too; those without groups have none."""
     snapshot = open_snapshot(folder)
