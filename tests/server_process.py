@@ -23,6 +23,8 @@ USER, PASSWORD, ADMIN_TOKEN = "okta", "scim-password", "admin-token"
 BASES = ("/scim/v1", "/scim/v2")
 _START_SECONDS = 30.0
 _ANSWER_SECONDS = 30.0
+# Shorter than the server keeps a silent connection (server.listener.KEEPALIVE_SECONDS): it is made anew, as clients do.
+_IDLE_SECONDS = 60.0
 
 
 def server_settings(**changes: Any) -> dict[str, Any]:
@@ -111,6 +113,7 @@ class Client:
         )
         self._basic = "Basic " + base64.b64encode(f"{USER}:{password}".encode()).decode()
         self.connections = 0
+        self._used = 0.0
 
     def get(self, target: str) -> Answer:
         return self._send(target, self._basic)
@@ -124,6 +127,9 @@ class Client:
         return answer.json
 
     def _send(self, target: str, authorization: str, *, method: str = "GET", body: bytes | None = None) -> Answer:
+        if time.monotonic() - self._used > _IDLE_SECONDS:
+            self._connection.close()
+        self._used = time.monotonic()
         if self._connection.sock is None:
             self.connections += 1
         self._connection.request(method, target, body=body, headers={"Authorization": authorization})
