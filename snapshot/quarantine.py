@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from snapshot.errors import StoreError
 from snapshot.layout import NAME as INDEX_NAME
-from snapshot.reader import check_file
+from snapshot.reader import check_files
 from snapshot.scim import USER
 from snapshot.store import QUARANTINE, is_superseded, list_numbers, quarantine_directory, read_manifest
 
@@ -47,8 +47,7 @@ def same_in_quarantine(data_dir: Path, manifest: Manifest) -> int | None:
             if waiting.content != manifest.content or is_superseded(data_dir, number):
                 continue
             # One that was damaged cannot be approved: it must not stand in the way of a whole one.
-            for name in waiting.files:
-                check_file(directory, waiting, name)
+            check_files(directory, waiting)
         except StoreError:
             continue
         return number

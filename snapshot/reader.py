@@ -6,12 +6,12 @@ it while a request may use it.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import sys
 from array import array
 from typing import TYPE_CHECKING, Any
 
+from snapshot.checksum import at_once, sha256, xxh3
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.lookup import Index
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from snapshot.filter import Filter, Sort
     from snapshot.scim import AttributePath
 
-_CHUNK_BYTES = 1 << 20
 _MAX_ATTEMPTS = 5
 _NO_BYTES = memoryview(b"")
 # A separator that is left out between two slices which touch is one byte: the comma.
@@ -158,9 +157,13 @@ def open_snapshot(data_dir: Path) -> Snapshot:
 def open_generation(directory: Path) -> Snapshot:
     """Open one generation whose files have the size and the checksum that the manifest says."""
     manifest = read_manifest(directory)
-    for name in manifest.files:
-        check_file(directory, manifest, name)
+    check_files(directory, manifest)
     return Snapshot(directory, manifest)
+
+
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest; CorruptGenerationError names the first one that differs."""
+    at_once(lambda name: check_file(directory, manifest, name), manifest.files)
 
 
 def check_file(directory: Path, manifest: Manifest, name: str) -> None:
@@ -173,7 +176,7 @@ def check_file(directory: Path, manifest: Manifest, name: str) -> None:
         size = path.stat().st_size
         if size != facts.bytes:
             raise CorruptGenerationError(path, f"it has {size} bytes, the manifest says {facts.bytes}")
-        if _checksum(path) != facts.sha256:
+        if (xxh3(path) != facts.xxh3) if facts.xxh3 else (sha256(path) != facts.sha256):
             raise CorruptGenerationError(path, "its checksum is not the one in the manifest")
     except OSError as error:
         raise CorruptGenerationError(path, error.strerror or "it cannot be read") from None
@@ -199,20 +202,13 @@ def _map(path: Path) -> memoryview:
         raise CorruptGenerationError(path, f"it cannot be mapped ({error})") from None
 
 
-def _checksum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 __all__ = [
     "MANIFEST",
     "Bodies",
     "Snapshot",
     "body_name",
     "check_file",
+    "check_files",
     "offsets_name",
     "open_generation",
     "open_previous_good",

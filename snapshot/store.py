@@ -27,6 +27,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from snapshot import __version__
+from snapshot.checksum import xxh3
 from snapshot.errors import CorruptGenerationError, FormatVersionError, LockHeldError, StoreError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 # 1: the first one.
 # 2: index.sqlite has User.removed; the manifest has removed, expired, kept, omitted, emptied, content, rejects_digest.
 # 3: index.sqlite has attribute.type and tables of other types than User; the manifest has related, links, type_changes.
-FORMAT_VERSION = 3
+# 4: files have XXH3-128 checksums instead of SHA-256.
+FORMAT_VERSION = 4
 
 GENERATIONS = "generations"
 QUARANTINE = "quarantine"
@@ -52,15 +54,15 @@ _NUMBER = re.compile(rf"[0-9]{{8,{_MAX_DIGITS}}}\Z")
 _NO_CHECKSUM = "0" * 64
 _CHECKSUM = re.compile(rb'^  "checksum": "[0-9a-f]{64}"', re.MULTILINE)
 _CHECKSUM_ZEROS = f'  "checksum": "{_NO_CHECKSUM}"'.encode()
-_CHUNK_BYTES = 1 << 20
 _REPLACE_ATTEMPTS = 50
 
 
 class FileFacts(msgspec.Struct, frozen=True):
-    """Size and SHA-256 (hex) of one file of a generation."""
+    """Size and checksum (hex) of one file of a generation: XXH3-128; up to format 3 it was SHA-256."""
 
     bytes: int
-    sha256: str
+    xxh3: str = ""
+    sha256: str = ""
 
 
 class TypeFacts(msgspec.Struct, frozen=True):
@@ -284,13 +286,12 @@ class Staging:
 
     def adopt(self, name: str) -> None:
         """Fsync a finished file of the directory and note its size and checksum."""
-        digest, size = hashlib.sha256(), 0
-        with (self.directory / name).open("r+b") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
-                size += len(chunk)
+        path = self.directory / name
+        checksum = xxh3(path)
+        with path.open("r+b") as file:
             os.fsync(file.fileno())
-        self.files[name] = FileFacts(bytes=size, sha256=digest.hexdigest())
+            size = os.fstat(file.fileno()).st_size
+        self.files[name] = FileFacts(bytes=size, xxh3=checksum)
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Give the generation its number and make it CURRENT; return the manifest as written."""

@@ -105,6 +105,7 @@ def test_imports_point_down(path):
         ("aiohttp", "server/"),
         ("apscheduler", "scheduler.py"),
         ("filelock", "snapshot/store.py"),
+        ("xxhash", "snapshot/checksum.py"),
     ],
 )
 def test_where_a_third_party_is_at_home(package, place):

@@ -157,8 +157,8 @@ def test_a_newer_format(folder):
     folder.publish(people(1))
     path = generation_directory(folder.data_dir, 1) / "manifest.json"
     manifest = json.loads(path.read_text())
-    path.write_text(json.dumps({**manifest, "format_version": 4, "files": "elsewhere"}))
-    with pytest.raises(FormatVersionError, match="format version 4; this program reads versions up to 3"):
+    path.write_text(json.dumps({**manifest, "format_version": 5, "files": "elsewhere"}))
+    with pytest.raises(FormatVersionError, match="format version 5; this program reads versions up to 4"):
         open_snapshot(folder.data_dir)
 
 
