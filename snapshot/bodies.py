@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 from array import array
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from snapshot.encode import CREATED, LAST_MODIFIED, Dresser, Encoded
+from snapshot.encode import CREATED, LAST_MODIFIED, Dresser, Encoded, Undressed
+from snapshot.errors import CorruptGenerationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 
@@ -41,6 +43,36 @@ class BodyWriter:
     def add(self, encoded: Encoded, created: bytes, modified: bytes) -> None:
         """Append one resource."""
         self._append(self._dresser.dress(encoded, created, modified))
+
+    def add_block(self, block: Undressed, created: Sequence[bytes], modified: Sequence[bytes]) -> None:
+        """Append many resources without links; there is at least one."""
+        bodies = self._dresser.dress_block(block, created, modified)
+        start = self._end
+        if start:
+            self._body.write(_COMMA)
+        self._body.write(_COMMA.join(bodies))
+        ends = accumulate(map(len, bodies), lambda end, size: end + size + 1, initial=start)
+        self._offsets.extend(ends)
+        self._end = self._offsets.pop()
+        if len(self._offsets) >= _OFFSETS_BUFFERED:
+            self._write_offsets()
+
+    def copy(self, body: Path, offsets: Path, count: int) -> None:
+        """Take the first `count` resources over from files with the same bytes; nothing was written before."""
+        with offsets.open("rb") as file:
+            self._offsets.frombytes(file.read(8 * (count + 1)))
+        if sys.byteorder == "big":
+            self._offsets.byteswap()
+        self._end = self._offsets.pop()
+        left = self._end - 1
+        with body.open("rb", buffering=0) as file:
+            while left:
+                chunk = file.read(min(left, _BUFFER_BYTES))
+                if not chunk:
+                    raise CorruptGenerationError(body, "it ends too early")
+                self._body.write(chunk)
+                left -= len(chunk)
+        self._write_offsets()
 
     def _append(self, body: bytes) -> None:
         start = self._end

@@ -71,7 +71,7 @@ class Compiler:
         """Return the getter of one target: raw value, conversion, default, required."""
         rule, name = target.rule, str(target.path)
         if rule.constant is not None:
-            value = self._fixed(target, "constant", rule.constant)
+            value = self.fixed(target, "constant", rule.constant)
             return lambda _row: value
         convert = make_converter(rule, target.attribute.type, name=name, timezone=self._timezone)
         if rule.template is not None:
@@ -87,7 +87,7 @@ class Compiler:
             else:
                 plain = _column(place, convert)
         if rule.default is not None:
-            fallback = self._fixed(target, "default", rule.default)
+            fallback = self.fixed(target, "default", rule.default)
             return lambda row: fallback if (value := plain(row)) is None else value
         if required or rule.required or reject_null:
             reason = NULL_ID if name == "id" else "the value is NULL or blank"
@@ -100,7 +100,7 @@ class Compiler:
             return demanded
         return plain
 
-    def _fixed(self, target: Target, key: str, value: Any) -> Any:
+    def fixed(self, target: Target, key: str, value: Any) -> Any:
         """Return a constant or default in the form of its attribute; a problem if it has none."""
         name = str(target.path)
         if target.attribute.type not in {DECIMAL, DATE_TIME, BINARY}:

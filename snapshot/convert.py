@@ -33,7 +33,8 @@ DEFAULT_TRUE = ("1", "true", "yes", "y", "active", "a", "enabled", "on", "512", 
 DEFAULT_FALSE = (
     "0", "false", "no", "n", "inactive", "i", "disabled", "off", "terminated", "left", "514", "546", "66050",
 )  # fmt: skip
-_MAX_REMEMBERED = 10_000
+# How many different values of one column are remembered with what they become.
+REMEMBERED = 10_000
 _INT64 = 1 << 63
 _UUID_BYTES = 16
 _MAX_DECIMAL_DIGITS = 60
@@ -145,7 +146,7 @@ def _boolean(rule: Rule, name: str) -> Converter:
             if not isinstance(rule.unmapped, bool):
                 raise RejectError(name, "the value is in neither the true nor the false list")
             truth = rule.unmapped
-        if len(seen) < _MAX_REMEMBERED:
+        if len(seen) < REMEMBERED:
             seen[value] = truth
         return truth
 

@@ -7,6 +7,7 @@ around them: `schemas`, `meta`, the enterprise URN and the shape of `manager`.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
@@ -16,13 +17,17 @@ from urllib.parse import quote
 import orjson
 
 from snapshot.errors import RejectError
+from snapshot.fragments import joined
 from snapshot.resource_types import USERS, ResourceType
 from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, DecimalText, Resource, ScimVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Sequence
+
+    from snapshot.mapped import MappedBlock
 
 FINGERPRINT_BYTES = 16
+_DIGITS = 2 * FINGERPRINT_BYTES
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The keys of `meta` as written. `meta` is the first object that has them, and inside of a text the
 # quotes are escaped: the first occurrence in a resource is always this one.
@@ -48,7 +53,7 @@ def encode(resource: Resource) -> EncodedParts:
     return resource.id, resource.user_name, resource.active, urns, body, created, tuple(links)
 
 
-def encode_values(values: dict[str, Any] | str) -> bytes:
+def encode_values(values: Any) -> bytes:
     """Return JSON; RejectError for text that is not valid Unicode."""
     try:
         return orjson.dumps(values, _decimal, orjson.OPT_PASSTHROUGH_DATACLASS)
@@ -86,6 +91,37 @@ class Encoded:
         self.version = self.fingerprint.hex().encode("ascii")
         text = self.id
         self.id_in_url = (text if text.isalnum() and text.isascii() else quote(text, safe="")).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Undressed:
+    """The parts of many users that both versions share, each list in the same order; see `Encoded`."""
+
+    urns: Sequence[tuple[str, ...]]
+    core: Sequence[bytes]
+    tail: Sequence[bytes]
+    ids_in_url: Sequence[bytes]
+    fingerprints: list[bytes]
+    versions: Sequence[bytes]
+
+
+def undress(block: MappedBlock) -> Undressed:
+    """Return the users of a block with their fingerprints."""
+    said: Iterable[bytes] = map(b"{%b%b".__mod__, zip(block.core, block.tail, strict=True))
+    if block.created is not None:
+        said = [
+            text if created is None else text + time_text(created)
+            for text, created in zip(said, block.created, strict=True)
+        ]
+    fingerprints = [blake2b(text, digest_size=FINGERPRINT_BYTES).digest() for text in said]
+    digits = b"".join(fingerprints).hex().encode("ascii")
+    versions = [digits[start : start + _DIGITS] for start in range(0, len(digits), _DIGITS)]
+    everything = "".join(block.ids)
+    if everything.isalnum() and everything.isascii():
+        ids_in_url = [text[1:-1] for text in block.ids_as_json]
+    else:
+        ids_in_url = [quote(text, safe="").encode("ascii") for text in block.ids]
+    return Undressed(block.urns, block.core, block.tail, ids_in_url, fingerprints, versions)
 
 
 class Dresser:
@@ -135,6 +171,22 @@ class Dresser:
             )
         )
 
+    def dress_block(self, block: Undressed, created: Sequence[bytes], modified: Sequence[bytes]) -> list[bytes]:
+        """Return the JSON of many resources without links, the same bytes as `dress` gives for each."""
+        urns = block.urns
+        heads: Sequence[bytes] | bytes = self._heads.get(urns[0]) or self._head(urns[0])
+        if urns.count(urns[0]) != len(urns):
+            heads = [self._heads.get(item) or self._head(item) for item in urns]
+        tails = block.tail
+        if self._changes_tail:
+            # One call for all: no JSON holds a line break.
+            tails = self._tail(b"\n".join(tails), count=-1).split(b"\n")
+        pieces = [
+            heads, block.core, self._meta, created, self._between, modified, self._location, block.ids_in_url,
+            b'","version":"W/\\"', block.versions, b'\\""}', tails,
+        ]  # fmt: skip
+        return joined(pieces, len(urns))
+
     def _head(self, urns: tuple[str, ...]) -> bytes:
         """Return the bytes up to the core attributes: `schemas` names exactly the URNs in use."""
         names = [ENTERPRISE_1_1 if self._old and urn == ENTERPRISE_2_0 else urn for urn in urns]
@@ -160,11 +212,12 @@ class Dresser:
         place = self._groups if found[2] else self._users
         return b'{"value":%b,"$ref":"%b%b"%b' % (found[1], place, _in_url(found[1]), found[2] or b',"type":"User"')
 
-    def _tail(self, tail: bytes) -> bytes:
+    def _tail(self, tail: bytes, *, count: int = 1) -> bytes:
+        """Return the tail of one resource, or with count -1 of any number of them."""
         if self._old:
-            return _old_tail(tail)
+            return _old_tail(tail, count)
         return _MANAGER.sub(
-            lambda found: b'%b,"$ref":"%b%b"' % (found[0], self._users, _in_url(found[1])), tail, count=1
+            lambda found: b'%b,"$ref":"%b%b"' % (found[0], self._users, _in_url(found[1])), tail, count=max(count, 0)
         )
 
 
@@ -184,13 +237,13 @@ def _key(urn: str) -> bytes:
     return b",%b:" % orjson.dumps(urn)
 
 
-def _old_tail(tail: bytes) -> bytes:
+def _old_tail(tail: bytes, count: int) -> bytes:
     """SCIM 1.1 has another enterprise URN and calls the manager's id `managerId` (SCIM Core Schema 1.1 section 7).
 
     Only keys can match, for inside of a text the quotes are escaped; the mapping puts the manager's `value` first.
     """
-    tail = tail.replace(_key(ENTERPRISE_2_0), _key(ENTERPRISE_1_1), 1)
-    return tail.replace(b'"manager":{"value":', b'"manager":{"managerId":', 1)
+    tail = tail.replace(_key(ENTERPRISE_2_0), _key(ENTERPRISE_1_1), count)
+    return tail.replace(b'"manager":{"value":', b'"manager":{"managerId":', count)
 
 
 def _decimal(value: object) -> orjson.Fragment:

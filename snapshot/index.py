@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import loads
 
-from snapshot.layout import MEMBERS_VIEW, IndexedAttribute, attributes_of
-from snapshot.schema import BOOLEAN, DATE_TIME, DECIMAL, INTEGER
+from snapshot.layout import FIXED, FIXED_OF_USERS, MEMBERS_VIEW, IndexedAttribute, attributes_of
 from snapshot.scim import GROUP, USER
+from snapshot.stored import STORED, plural_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 
     from snapshot.config import Config
     from snapshot.encode import Encoded
+    from snapshot.mapped import MappedBlock
 
-# The columns that every table of resources has, mapped or not.
-_FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified")
-_FIXED_OF_USERS = (*_FIXED, "removed", "active", "user_name")
 _BATCH = 2_000
 _CACHE_KIB = 32_768
 # Subgroups stand in a table of their own; who else is a member follows from the groups of the users.
@@ -37,8 +35,9 @@ _SUBGROUPS = "Group_subgroups"
 class IndexWriter:
     """Writes the index of one generation, first in the order in which resources arrive."""
 
-    def __init__(self, path: Path, config: Config) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, path: Path, config: Config, *, before: str | None = None) -> None:
+        """Begin; `before` is the URI of an index with the same tables that `copy` takes users from."""
+        self._db = sqlite3.connect(path.absolute().as_uri(), isolation_level=None, uri=True)
         for pragma in (
             "journal_mode=OFF",
             "synchronous=OFF",
@@ -47,6 +46,8 @@ class IndexWriter:
             "temp_store=FILE",
         ):
             self._db.execute(f"PRAGMA {pragma}")
+        if before is not None:
+            self._db.execute("ATTACH DATABASE ? AS before", (before,))
         self.attributes = attributes_of(config)
         names = dict.fromkeys(item.resource_type for item in self.attributes)
         self._tables = {name: _Table(name, self.attributes) for name in names}
@@ -103,6 +104,38 @@ class IndexWriter:
         if len(users.rows) >= _BATCH:
             self._flush(users)
 
+    def add_block(
+        self,
+        first: int,
+        block: MappedBlock,
+        fingerprints: Sequence[bytes],
+        created_ms: Sequence[int],
+        modified_ms: Sequence[int],
+    ) -> None:
+        """Add many users that have a row, with the ordinals from `first` on."""
+        users = self._users
+        self._flush(users)
+        columns = (
+            range(first, first + block.size),
+            block.ids,
+            map(bytearray, fingerprints),  # sqlite3 takes these as they are, and asks an adapter for bytes
+            created_ms,
+            modified_ms,
+            map(int, block.active),
+            map(str.casefold, block.user_names),
+            *block.keys,
+        )
+        self._db.executemany(users.insert_with_row, zip(*columns, strict=True))
+        for plural, entries in zip(users.plurals, block.entries, strict=True):
+            self._db.executemany(plural.insert, [(first + place, *values) for place, *values in entries])
+
+    def copy(self, count: int) -> None:
+        """Take the first users over from the index `before`."""
+        for table in (USER, *(plural.table for plural in self._users.plurals)):
+            self._db.execute(
+                f'INSERT INTO main."{table}" SELECT * FROM before."{table}" WHERE ordinal < ? ORDER BY rowid', (count,)
+            )
+
     def add_related(
         self, resource_type: str, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int
     ) -> None:
@@ -134,7 +167,9 @@ class IndexWriter:
         the rows; groups of user names begin with the active user, then the smallest id.
         """
         self._flush(self._users)
-        self._db.execute(f"CREATE INDEX check_{column} ON {USER}({column})")
+        # That of the names stays; that of the ids is made once the order is known.
+        name = f"{USER}_by_user_name" if column == "user_name" else f"check_{column}"
+        self._db.execute(f"CREATE INDEX {name} ON {USER}({column})")
         order = "fingerprint, ordinal" if column == "id" else "active DESC, length(id), id"
         groups = self._db.execute(f"SELECT {column} FROM {USER} GROUP BY {column} HAVING COUNT(*) > 1")
         for (key,) in groups:
@@ -218,15 +253,16 @@ class IndexWriter:
         """Build the B-trees and close the file."""
         for table in self._tables.values():
             self._flush(table)
-        for column in ("id", "user_name"):
-            self._db.execute(f"DROP INDEX IF EXISTS check_{column}")
+        self._db.execute("DROP INDEX IF EXISTS check_id")
         views = {MEMBERS_VIEW}
         for name in self._tables:
             self._db.execute(f'CREATE UNIQUE INDEX "{name}_by_id" ON "{name}"(id)')
             self._db.execute(f'CREATE INDEX "{name}_by_last_modified" ON "{name}"(last_modified)')
         for item in self.attributes:
             if item.indexed and item.column not in {"id", "last_modified"} and item.table not in views:
-                self._db.execute(f'CREATE INDEX "{item.table}_by_{item.column}" ON "{item.table}"({item.column})')
+                self._db.execute(
+                    f'CREATE INDEX IF NOT EXISTS "{item.table}_by_{item.column}" ON "{item.table}"({item.column})'
+                )
         for plural in self._users.plurals:
             self._db.execute(f'CREATE INDEX "{plural.table}_by_ordinal" ON "{plural.table}"(ordinal)')
         if GROUP in self._tables:
@@ -277,7 +313,7 @@ class _Plural:
             self.rows += [(ordinal, text.casefold()) for text in texts]
             return
         for entry in whole.get(self._name, ()):
-            self.rows.append((ordinal, *[_plural_key(entry.get(sub), kind) for sub, kind in self._keys]))
+            self.rows.append((ordinal, *[plural_key(entry.get(sub), kind) for sub, kind in self._keys]))
 
 
 class _Table:
@@ -285,11 +321,13 @@ class _Table:
 
     def __init__(self, name: str, attributes: Sequence[IndexedAttribute]) -> None:
         self.name = name
-        fixed = _FIXED_OF_USERS if name == USER else _FIXED
+        fixed = FIXED_OF_USERS if name == USER else FIXED
         singles = [item for item in attributes if item.table == name and item.column not in fixed]
         self.getters = [_single_getter(item) for item in singles]
         self.columns = [*fixed, *(item.column for item in singles)]
         self.insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(self.columns))})'
+        with_row = [column for column in self.columns if column != "removed"]
+        self.insert_with_row = f'INSERT INTO "{name}"({", ".join(with_row)}) VALUES ({", ".join("?" * len(with_row))})'
         self.rows: list[tuple[Any, ...]] = []
         tables: dict[str, list[IndexedAttribute]] = {}
         for item in attributes:
@@ -307,7 +345,7 @@ def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any]], Any]:
     """Return what fetches the stored form of one single-valued attribute from a decoded resource."""
     urn, _, name = item.path.rpartition(":")
     first, _, sub = name.partition(".")
-    store = _STORED[item.kind]
+    store = STORED[item.kind]
 
     def of_extension(whole: dict[str, Any]) -> Any:
         holder = whole.get(urn)
@@ -328,20 +366,3 @@ def _single_getter(item: IndexedAttribute) -> Callable[[dict[str, Any]], Any]:
         return None if value is None else store(value)
 
     return of_extension if urn else of_complex if sub else of_core
-
-
-# kind -> how a value of a resource is stored
-_STORED: dict[str, Callable[[Any], Any]] = {
-    "text": str.casefold,
-    "exact": str,
-    BOOLEAN: int,
-    INTEGER: int,
-    DECIMAL: float,
-    DATE_TIME: lambda text: text[:-1],
-}
-
-
-def _plural_key(value: Any, kind: str) -> Any:
-    if kind == "text" and value is not None:
-        return value.casefold()
-    return int(value) if isinstance(value, bool) else value

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NAME = "index.sqlite"
 MEMBERS_VIEW = f"{GROUP}_members"
+# The columns that every table of resources has, mapped or not.
+FIXED = ("ordinal", "id", "fingerprint", "created", "last_modified")
+FIXED_OF_USERS = (*FIXED, "removed", "active", "user_name")
 # Attributes that clients look users up by; every other attribute is filtered by a scan.
 _INDEXED = frozenset({"userName", "externalId", f"{ENTERPRISE_2_0}:employeeNumber"})
 

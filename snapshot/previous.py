@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from snapshot import __version__
 from snapshot.canonical import canonical
+from snapshot.config import config_digest
 from snapshot.decode import Decoded, decode
 from snapshot.encode import Encoded, encode, time_text
 from snapshot.errors import CorruptGenerationError, StoreError
 from snapshot.index import IndexWriter
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.lookup import Index
-from snapshot.reader import Bodies, check_file, offsets_name
+from snapshot.reader import Bodies, check_file, check_files, offsets_name
+from snapshot.relations import has_relations
 from snapshot.scim import USER, ScimVersion
 from snapshot.store import (
     CREATING,
+    FORMAT_VERSION,
     GENERATIONS,
     ChangeFacts,
     Manifest,
@@ -80,6 +84,25 @@ class Previous:
             return bodies.slice(first, last)
         except CorruptGenerationError:
             return _NO_BYTES
+
+
+def can_be_copied(config: Config, previous: Previous) -> bool:
+    """Tell whether users who are as before can be taken over from its files: made by the same rules, and undamaged."""
+    manifest = previous.manifest
+    if (
+        previous.is_stale
+        or previous.is_salvaged
+        or has_relations(config)
+        or set(manifest.resource_types) != {USER}
+        or (manifest.config_digest, manifest.format_version, manifest.product_version)
+        != (config_digest(config), FORMAT_VERSION, __version__)
+    ):
+        return False
+    try:
+        check_files(previous.directory, manifest)
+    except StoreError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

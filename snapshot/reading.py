@@ -1,7 +1,7 @@
 """Rows to encoded resources, the first half of a refresh.
 
-For SQL Server it runs in a process of its own: the driver and the mapping keep one processor busy, the
-writer of the generation another. SQLite rows cost so little that they are read in place.
+For SQL Server it runs in a process of its own: the driver keeps one processor busy, mapping and writing the generation
+another. SQLite rows cost so little that they are read in place.
 
 What stands beside the users (groups, entitlements, further values) is read first. If managers are made of their own
 rows, everybody is spooled to disk until all are known.
@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from snapshot.block import Block, block_of, pack, unpack
 from snapshot.child import become_child, end_child, start_child
+from snapshot.columnar import ColumnMapping
 from snapshot.encode import EncodedParts, encode
 from snapshot.errors import MappingError, RejectError, SnapshotError, SourceError, StoreError
+from snapshot.layout import attributes_of
 from snapshot.legacy import WHERE as ENVIRONMENT
 from snapshot.legacy import named_after_variables
 from snapshot.lookup import Index
@@ -33,10 +37,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from snapshot.config import Config
-    from snapshot.sources.rows import Rows
+    from snapshot.sources.rows import Row, Rows
     from snapshot.user_links import Incomplete
 
+if sys.platform == "linux":
+    import fcntl
+
 SPOOL = ".spool"
+# The most that a process without privileges may ask for.
+_PIPE_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -46,6 +55,7 @@ class Opened:
     isolation: str
     warnings: list[str]
     expected: int | None
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +77,21 @@ class Batch:
     rejects: list[Reject] = field(default_factory=list)
 
 
-Message = Opened | Batch | RelationBatch
+Message = Opened | Batch | Block | RelationBatch
 
 
 def compile_mapping(config: Config, columns: Sequence[str]) -> CompiledMapping:
     """Compile the configured mapping against the columns of the source; MappingError if they do not fit."""
     with variables_named(config):
         return CompiledMapping(config.mapping, columns, timezone=config.source.timezone, where=config.where)
+
+
+def column_mapping(config: Config, columns: Sequence[str]) -> ColumnMapping:
+    """Compile the same mapping for blocks of rows."""
+    by_row = compile_mapping(config, columns)
+    timezone = config.source.timezone
+    attributes = attributes_of(config)
+    return ColumnMapping(config.mapping, columns, attributes, by_row=by_row, timezone=timezone, where=config.where)
 
 
 @contextlib.contextmanager
@@ -87,8 +105,16 @@ def variables_named(config: Config) -> Iterator[None]:
         raise MappingError(named_after_variables(error.problems)) from None
 
 
-def read(config: Config, scratch: Path, previous: Path | None = None) -> Iterator[Message]:
-    """Yield what stands beside the users, one Opened, then batches to the very end of the result.
+def read(
+    config: Config,
+    scratch: Path,
+    previous: Path | None = None,
+    *,
+    as_block: Callable[[Sequence[Row]], Block | bytes] = block_of,
+) -> Iterator[Message | bytes]:
+    """Yield what stands beside the users, one Opened, then batches or blocks to the very end of the result.
+
+    Users that are made of nothing but their row come as blocks of rows, not mapped yet.
 
     SourceError if anything was not read whole. `scratch`: where Relations are kept, if there are any. `previous`: the
     index of the generation before.
@@ -102,9 +128,9 @@ def read(config: Config, scratch: Path, previous: Path | None = None) -> Iterato
         rows = source.read(config.source.users)
         compiled = compile_mapping(config, rows.columns)
         links = None if relations is None else UserLinks(config, relations, rows.columns, _who_stays(config, previous))
-        yield Opened(source.isolation, [*source.warnings, *compiled.warnings], rows.expected)
+        yield Opened(source.isolation, [*source.warnings, *compiled.warnings], rows.expected, rows.columns)
         if links is None:
-            yield from _plain(compiled, rows)
+            yield from map(as_block, rows.batches())
         elif config.mapping.manager_key:
             spool = stack.enter_context(Spool(scratch.with_name(SPOOL)))
             yield from _spooled(compiled, rows, links, spool)
@@ -123,19 +149,6 @@ def _who_stays(config: Config, previous: Path | None) -> Callable[[str], bool]:
         return known is not None and known[6] is None
 
     return stays
-
-
-def _plain(compiled: CompiledMapping, rows: Rows) -> Iterator[Batch]:
-    place = 0
-    for some in rows.batches():
-        batch = Batch(rows=len(some))
-        for row in some:
-            place += 1
-            try:
-                batch.resources.append(encode(compiled(row)))
-            except RejectError as error:
-                batch.rejects.append(Reject(place, compiled.identify(row), error.attribute, error.reason))
-        yield batch
 
 
 def _completed(compiled: CompiledMapping, rows: Rows, links: UserLinks) -> Iterator[Batch]:
@@ -188,14 +201,22 @@ def open_reading(config: Config, scratch: Path, previous: Path | None = None) ->
     """Return what `read` yields, from a process of its own where that is faster."""
     if config.source.driver != "sqlserver":
         with contextlib.closing(read(config, scratch, previous)) as stream:  # type: ignore[type-var]
-            yield stream
+            yield stream  # type: ignore[misc]  # in this process nothing is packed
         return
     process, receiver = start_child(_child, config, scratch, previous, name="scim-reading")
+    _widen(receiver)
     try:
         yield _receive(receiver)
     finally:
         receiver.close()
         end_child(process)
+
+
+def _widen(receiver: Connection) -> None:
+    """Let the pipe hold a whole block, so that the child reads the next one meanwhile. Only Linux can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(receiver.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _receive(receiver: Connection) -> Iterator[Message]:
@@ -210,14 +231,14 @@ def _receive(receiver: Connection) -> Iterator[Message]:
             return
         if isinstance(message, SnapshotError):
             raise message
-        yield message
+        yield unpack(message) if isinstance(message, bytes) else message
 
 
 def _child(config: Config, scratch: Path, previous: Path | None, sender: Connection) -> None:
     become_child()
     with contextlib.suppress(BrokenPipeError):
         try:
-            for message in read(config, scratch, previous):
+            for message in read(config, scratch, previous, as_block=pack):
                 sender.send(message)
             sender.send(None)
         except SnapshotError as error:

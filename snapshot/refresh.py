@@ -11,27 +11,30 @@ import sqlite3
 import time
 from array import array
 from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
 
+from snapshot.block import Block
 from snapshot.changes import NAME as CHANGES
 from snapshot.changes import Change, Comparison
 from snapshot.compiler import NULL_ID
 from snapshot.config import config_digest
 from snapshot.control import Progress
 from snapshot.decode import display_name_of, user_name_of
-from snapshot.encode import Encoded, time_text
-from snapshot.errors import PublishRefusedError, SourceError, StoreError
+from snapshot.encode import Encoded, time_text, undress
+from snapshot.errors import CorruptGenerationError, PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
 from snapshot.history import History, publication_ms, stamp_ms
 from snapshot.index import IndexWriter
 from snapshot.layout import NAME as INDEX_NAME
-from snapshot.previous import Previous, open_previous
+from snapshot.previous import Previous, can_be_copied, open_previous
 from snapshot.quarantine import content_digest, same_in_quarantine
 from snapshot.reader import Bodies, open_generation
-from snapshot.reading import Batch, Opened, Reject, compile_mapping, open_reading, variables_named
+from snapshot.reading import Batch, Opened, Reject, column_mapping, compile_mapping, open_reading, variables_named
 from snapshot.rejects import RejectLog
 from snapshot.related_changes import NAME as RELATED_CHANGES
 from snapshot.related_writer import RelatedWriter
@@ -64,8 +67,9 @@ from snapshot.user_links import check_columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from snapshot.columnar import ColumnMapping
     from snapshot.config import Config
-    from snapshot.reading import Batch, Message, Reject
+    from snapshot.reading import Batch, Message
 
     Report = Callable[[Progress], None]
 
@@ -104,9 +108,10 @@ def refresh(config: Config, *, report: Report | None = None) -> Refreshed:
                 ) from error
             finally:
                 work.discard()
-        if previous is not None and _is_unchanged(config, manifest, previous.manifest):
+        if previous is not None and (manifest is None or _is_unchanged(config, manifest, previous.manifest)):
             supersede_quarantine(config.data_dir)
             return Refreshed(previous.manifest, published=False)
+        assert manifest is not None  # noqa: S101 (only what is as before has none)
         if manifest.refused:
             number = _put_aside(config, staging, manifest)
             raise PublishRefusedError(number, manifest.refused, options=config.command_options)
@@ -170,7 +175,11 @@ class _Refresh:
         # A generation that was published before may be lost for us and still be served.
         self._is_first = previous is None and not was_published(config.data_dir)
         self._history = History(previous, self._marker_ms)
-        self._index = IndexWriter(self._directory / INDEX_NAME, config)
+        self._columns: ColumnMapping | None = None
+        # How many users are, from the first on, as in the generation before, and are not written yet. None: all are.
+        self._deferred = 0 if previous is not None and can_be_copied(config, previous) else None
+        before = previous.index.uri if previous is not None and self._deferred is not None else None
+        self._index = IndexWriter(self._directory / INDEX_NAME, config, before=before)
         self._users = TypeWriter(self._directory, config, USERS)
         self._related: dict[str, TypeWriter] = {}
         self._related_rows: dict[str, int] = {}
@@ -193,9 +202,13 @@ class _Refresh:
         self._began = time.monotonic()
         self._reported = 0.0
 
-    def run(self) -> Manifest:
-        """Do it all up to the manifest."""
+    def run(self) -> Manifest | None:
+        """Do it all up to the manifest; None if the generation before says all of it, and is whole."""
         opened = self._read()
+        if self._deferred is not None:
+            if self._says_nothing_new():
+                return None
+            self._write_deferred()
         self._order()
         self._write_related()
         self._tell("index")
@@ -266,6 +279,11 @@ class _Refresh:
                     opened, expected = message, message.expected
                     if expected is None and self._previous is not None:
                         expected = self._previous.manifest.rows
+                    if not has_relations(self._config):
+                        self._columns = column_mapping(self._config, message.columns)
+                elif isinstance(message, Block):
+                    self._take_block(message)
+                    self._tell("read", expected=expected)
                 else:
                     self._take_batch(message)
                     self._tell("read", expected=expected)
@@ -290,6 +308,74 @@ class _Refresh:
             self._take_reject(reject)
         for parts in batch.resources:
             self._take(Encoded(parts))
+
+    def _take_block(self, block: Block) -> None:
+        """Map and write a block of rows."""
+        assert self._columns is not None  # noqa: S101 (Opened came first)
+        place = self._rows
+        self._rows += block.size
+        mapped = self._columns(block)
+        for reject in mapped.rejects:
+            self._take_reject(Reject(place + reject.place + 1, reject.id, reject.attribute, reject.reason))
+        if self._config.policy.on_inactive == "omit" and not all(mapped.active):
+            self._omitted += mapped.active.count(False)
+            mapped = self._columns.only_active(block, mapped)
+        if not mapped.size:
+            return
+        if self._sorted:
+            keys = [self._last_key, *zip(map(len, mapped.ids), mapped.ids, strict=True)]
+            self._sorted = all(map(lt, keys, islice(keys, 1, None)))
+            self._last_key = keys[-1]
+        users = undress(mapped)
+        times = self._history.times_of_block(mapped.ids, users.fingerprints)
+        if self._deferred is not None:
+            if times.same_from == self._deferred:
+                self._deferred += mapped.size
+                return
+            self._write_deferred()
+        created = times.created
+        if mapped.created is not None:
+            created = [old if new is None else new for old, new in zip(created, mapped.created, strict=True)]
+        self._index.add_block(self._users.count, mapped, users.fingerprints, created, times.modified)
+        self._users.write_block(users, created, times.modified)
+
+    def _write_deferred(self) -> None:
+        """Write the users that are as in the generation before: something else is not."""
+        count, self._deferred = self._deferred, None
+        if count and self._previous is not None:
+            self._index.copy(count)
+            self._users.copy(self._previous.directory, count)
+
+    def _says_nothing_new(self) -> bool:
+        """Tell whether all is as in the generation in force, which is checked once more: else it is replaced."""
+        previous = self._previous
+        if (
+            previous is None
+            or self._deferred is None
+            or self._rejects.digest != previous.manifest.rejects_digest
+            or not self._same_without_row(previous, self._deferred)
+        ):
+            return False
+        try:
+            if read_current(self._config.data_dir) != previous.generation:
+                return False
+        except CorruptGenerationError:
+            return False
+        open_generation(previous.directory)
+        return True
+
+    def _same_without_row(self, previous: Previous, first: int) -> bool:
+        """Tell whether the users from this ordinal on have no row and are sent as they were."""
+        for user in Tombstones(previous, self._config.policy, self._config.mapping, self._marker_ms).of(self._history):
+            if first == previous.count(USER):
+                return False
+            _, resource_id, fingerprint, created, modified, _, removed = previous.index.known_at(first)
+            known = (resource_id, fingerprint, created, modified, removed)
+            told = user.encoded
+            if known != (told.id, told.fingerprint, user.created_ms, user.modified_ms, user.removed_ms):
+                return False
+            first += 1
+        return first == previous.count(USER)
 
     def _take(self, encoded: Encoded) -> None:
         """Write one resource that a row stands for."""

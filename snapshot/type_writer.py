@@ -13,10 +13,11 @@ from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Sequence
     from pathlib import Path
 
     from snapshot.config import Config
-    from snapshot.encode import Encoded
+    from snapshot.encode import Encoded, Undressed
     from snapshot.resource_types import ResourceType
 
 
@@ -49,6 +50,20 @@ class TypeWriter:
             body.add(encoded, created, modified)
         self.count += 1
 
+    def write_block(self, block: Undressed, created_ms: Sequence[int], modified_ms: Sequence[int]) -> None:
+        """Append many resources without links."""
+        created, modified = _time_texts(created_ms), _time_texts(modified_ms)
+        for body in self._bodies:
+            body.add_block(block, created, modified)
+        self.count += len(block.urns)
+
+    def copy(self, directory: Path, count: int) -> None:
+        """Take the first `count` resources over from a generation that says the same of them."""
+        for body in self._bodies:
+            bytes_name, offsets = body.names
+            body.copy(directory / bytes_name, directory / offsets, count)
+        self.count = count
+
     def finish(self) -> None:
         """Write what is left and close."""
         for body in self._bodies:
@@ -64,3 +79,11 @@ class TypeWriter:
         with contextlib.ExitStack() as stack:  # a full disk may keep one from closing, but not the others
             for body in self._bodies:
                 stack.callback(body.discard)
+
+
+def _time_texts(instants: Sequence[int]) -> Sequence[bytes]:
+    """Return many instants as text; mostly all of a block are the same."""
+    first = instants[0]
+    if instants.count(first) == len(instants):
+        return [time_text(first)] * len(instants)
+    return list(map(time_text, instants))

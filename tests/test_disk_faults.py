@@ -187,6 +187,7 @@ def test_the_programs_on_a_full_disk(request: pytest.FixtureRequest, tmp_path: P
         before, status = server.body(), (folder.data_dir / "status.json").read_bytes()
         control.ask_refresh(folder.data_dir, asked_by="test")
         control.take_requests(folder.data_dir)
+        folder.fill(people(PEOPLE + 3))
         disk.leave_pages(0)
         names = sorted(path.relative_to(folder.data_dir) for path in folder.data_dir.rglob("*"))
         for _ in range(3):
@@ -282,13 +283,15 @@ def test_the_folder_goes_while_it_is_written(folder: PeopleFolder) -> None:
     """A folder that is removed in mid-refresh fails the refresh; what is served was mapped and stays."""
     with served(folder) as server:
         before = server.body()
-        for phase in ("connect", "order", "index", "publish"):
+        for number, phase in enumerate(("connect", "order", "index", "publish"), 1):
 
             def remove(progress: control.Progress, phase: str = phase) -> None:
                 if progress.phase == phase:
                     shutil.rmtree(folder.data_dir)
 
             assert "failed" != refresh_with_deadline(folder.config, on_progress=lambda _: None).state
+            # Where nothing changed nothing is written.
+            folder.fill(people(PEOPLE + number))
             outcome = refresh_outcome(folder.config, remove, 0.0)
             assert ("failed", "store") == (outcome.state, outcome.code), outcome
             assert str(folder.data_dir) in outcome.reason

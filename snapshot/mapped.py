@@ -1,0 +1,44 @@
+"""MappedBlock: what a block of rows became."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# A row of the table of one multi-valued attribute: the place of the user in its block, then the values.
+Entry = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """A row of a block that cannot be a user; `place` counts from 0."""
+
+    place: int
+    id: str
+    attribute: str
+    reason: str
+
+
+@dataclass(slots=True)
+class MappedBlock:
+    """The users of a block, each list in the order of the rows.
+
+    `core` and `tail` are the parts of the shared JSON (`Encoded`), without its first brace. `created` is a mapped
+    meta.created in ms. `keys` are columns of the index, `entries` the rows of its tables of multi-valued attributes.
+    """
+
+    size: int
+    ids: list[str]
+    user_names: list[str]
+    active: list[bool]
+    created: list[int | None] | None
+    urns: list[tuple[str, ...]]
+    core: list[bytes]
+    tail: list[bytes]
+    ids_as_json: list[bytes]
+    keys: list[Sequence[Any]]
+    entries: list[list[Entry]]
+    rejects: list[RejectedRow] = field(default_factory=list)
