@@ -23,6 +23,7 @@ _BUFFER_BYTES = 1 << 20
 _OFFSETS_BUFFERED = 1 << 16
 _UNSORTED = ".unsorted"
 _COMMA = b","
+_WITH_COMMA = len(_COMMA).__add__
 
 
 class BodyWriter:
@@ -51,8 +52,7 @@ class BodyWriter:
         if start:
             self._body.write(_COMMA)
         self._body.write(_COMMA.join(bodies))
-        ends = accumulate(map(len, bodies), lambda end, size: end + size + 1, initial=start)
-        self._offsets.extend(ends)
+        self._offsets.extend(accumulate(map(_WITH_COMMA, map(len, bodies)), initial=start))
         self._end = self._offsets.pop()
         if len(self._offsets) >= _OFFSETS_BUFFERED:
             self._write_offsets()

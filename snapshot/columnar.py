@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from snapshot.block import Block
     from snapshot.layout import IndexedAttribute
-    from snapshot.mapped import Entry
+    from snapshot.mapped import Entries
     from snapshot.mapping import CompiledMapping
     from snapshot.rules import Mapping, Plural, PluralItem
 
@@ -125,7 +125,7 @@ class ColumnMapping:
     def _nobody(self) -> MappedBlock:
         created: list[int | None] | None = None if self._created is None else []
         keys: list[Sequence[Any]] = [[] for _ in self._keys]
-        return MappedBlock(0, [], [], [], created, [], [], [], [], keys, [[] for _ in self._entries])
+        return MappedBlock(0, [], [], [], created, [], [], [], [], keys, [[[]] for _ in self._entries])
 
     def _tails(self, evaluation: Evaluation) -> tuple[list[tuple[str, ...]], list[bytes]]:
         """Return the extensions that each user has: their URNs and their JSON, up to the end of the user."""
@@ -219,11 +219,13 @@ class _Plural:
                     entries.append(b"{%b%b%b}" % (value[1:], rest, mark))
         return of_texts([b"[%b]" % b",".join(entries) if entries else None for entries in found])
 
-    def entries(self, evaluation: Evaluation, attributes: Sequence[IndexedAttribute]) -> list[Entry]:
-        """Return the rows of the index: place of the user, then the sub-attributes in this order."""
+    def entries(self, evaluation: Evaluation, attributes: Sequence[IndexedAttribute]) -> Entries:
+        """Return the rows of the index as columns: places of the users, then the sub-attributes in this order."""
         keyed = [(item.column.removeprefix("v_"), item.kind) for item in attributes]
+        if len(self._items) == 1 and _there(self._items[0], evaluation) is None:
+            return [range(evaluation.size), *(_sole_column(self._items[0], evaluation, *key) for key in keyed)]
         chosen = self._chosen(evaluation)
-        found: list[Entry] = []
+        found: list[tuple[Any, ...]] = []
         for at, item in enumerate(self._items):
             columns = [
                 [1 if primary == at else None for primary in chosen]
@@ -236,7 +238,7 @@ class _Plural:
             found += rows if there is None else compress(rows, there)
         if len(self._items) > 1:
             found.sort(key=itemgetter(0))  # stable: the entries of one user stay in their order
-        return found
+        return list(zip(*found, strict=True)) if found else [[] for _ in range(len(keyed) + 1)]
 
     def _chosen(self, evaluation: Evaluation) -> list[int | None]:
         """Return which item is the primary one of each user; None for a user without entries."""
@@ -267,9 +269,11 @@ class _Texts:
                 found.append(None)
         return of_texts(found)
 
-    def entries(self, evaluation: Evaluation, _attributes: Sequence[IndexedAttribute]) -> list[Entry]:
-        """Return the rows of the index."""
-        return [(place, text.casefold()) for place, texts in enumerate(self._lists(evaluation)) for text in texts]
+    def entries(self, evaluation: Evaluation, _attributes: Sequence[IndexedAttribute]) -> Entries:
+        """Return the rows of the index as columns."""
+        lists = self._lists(evaluation)
+        places = [place for place, texts in enumerate(lists) for _ in texts]
+        return [places, [text.casefold() for texts in lists for text in texts]]
 
     def _lists(self, evaluation: Evaluation) -> list[list[str]]:
         found: list[dict[str, None]] = [{} for _ in range(evaluation.size)]
@@ -303,6 +307,16 @@ def _there(item: _Item, evaluation: Evaluation) -> list[bool] | None:
     if any(None not in column for column in columns):
         return None
     return [any(value is not None for value in row) for row in zip(*columns, strict=True)]
+
+
+def _sole_column(item: _Item, evaluation: Evaluation, name: str, kind: str) -> Sequence[Any]:
+    """Return one sub-attribute of the only entry, which every user has."""
+    if name == "primary":
+        return [1] * evaluation.size
+    values = item.column(evaluation, name)
+    if kind == "text":
+        return stored_column(values, kind)
+    return _plural_column(values, kind)
 
 
 def _plural_column(values: Sequence[Any], kind: str) -> list[Any]:

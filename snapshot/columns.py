@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import repeat
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 _TEXTS = {str}
 _TEXTS_AND_NULLS = {str, type(None)}
+_NUMBERS_AND_NULLS = {int, type(None)}
+_MOMENTS = {datetime}
+_TZINFO = attrgetter("tzinfo")
+_WITHOUT_FRACTION = len("2026-01-02T03:04:05")
 
 
 class Evaluation:
@@ -68,6 +74,7 @@ class Leaf:
         self._is_plain = is_plain_text(rule, kind)
         self._is_uuid = rule.type == "uniqueidentifier" and rule.values is None and rule.case is None
         self._memory: dict[Any, Any] | None = {} if kind in {DECIMAL, DATE_TIME} and rule.values is None else None
+        self._is_utc = kind == DATE_TIME and rule.values is None and (rule.timezone or timezone).upper() == "UTC"
         self._place: int | None = None
         self._template: list[tuple[str, int | None]] = []
         if rule.template is not None:
@@ -121,11 +128,16 @@ class Leaf:
                 return [value or None for value in values] if "" in values else values
             if kinds <= _TEXTS_AND_NULLS:
                 return [None if value is None else (value.strip() or None) for value in column]
+            if kinds <= _NUMBERS_AND_NULLS:
+                return [None if value is None else str(value) for value in column]
             return [None if value is None else (to_text(value).strip() or None) for value in column]
         return self._converted(evaluation, column)
 
     def _converted(self, evaluation: Evaluation, column: Column) -> Values:
         convert = self._convert
+        if self._is_utc and set(map(type, column)) == _MOMENTS and not any(map(_TZINFO, column)):
+            texts = [value.isoformat() for value in column]
+            return [f"{text}Z" if len(text) == _WITHOUT_FRACTION else f"{text.rstrip('0')}Z" for text in texts]
         try:
             if self._memory is not None:
                 memory = self._memory

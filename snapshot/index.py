@@ -127,7 +127,8 @@ class IndexWriter:
         )
         self._db.executemany(users.insert_with_row, zip(*columns, strict=True))
         for plural, entries in zip(users.plurals, block.entries, strict=True):
-            self._db.executemany(plural.insert, [(first + place, *values) for place, *values in entries])
+            places, *values = entries
+            self._db.executemany(plural.insert, zip(map(first.__add__, places), *values, strict=True))
 
     def copy(self, count: int) -> None:
         """Take the first users over from the index `before`."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-# A row of the table of one multi-valued attribute: the place of the user in its block, then the values.
-Entry = tuple[Any, ...]
+# The rows of the table of one multi-valued attribute, as columns: places of the users in their block, then the values.
+Entries = list[Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,5 +38,5 @@ class MappedBlock:
     tail: list[bytes]
     ids_as_json: list[bytes]
     keys: list[Sequence[Any]]
-    entries: list[list[Entry]]
+    entries: list[Entries]
     rejects: list[RejectedRow] = field(default_factory=list)
