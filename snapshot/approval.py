@@ -107,8 +107,7 @@ def _publish(data_dir: Path, directory: Path, manifest: Manifest, moment_ms: int
     staging.files = dict(manifest.files)
     with disk_errors(data_dir):
         stamp_generation(directory, manifest.created_ms, moment_ms)
-        for name in stamped_files(directory):
-            staging.adopt(name)
+        staging.adopt(*stamped_files(directory))
     approved = msgspec.structs.replace(
         manifest, created_ms=moment_ms, created_at=time_text(moment_ms).decode("ascii"), files=staging.files
     )

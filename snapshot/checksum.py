@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Read, not mapped: an unreadable block of a mapped file ends the process instead of raising OSError.
 _CHUNK_BYTES = 1 << 20
@@ -53,8 +54,7 @@ def _read(path: Path, digest: Digest) -> str:
     return digest.hexdigest()
 
 
-def at_once(check: Callable[[T], None], items: Iterable[T]) -> None:
+def at_once(check: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Call `check` for every item, several at the same time; raise what the first one in order raised."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="checksum") as executor:
-        for _ in executor.map(check, items):
-            pass
+        return list(executor.map(check, items))

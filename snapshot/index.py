@@ -37,7 +37,7 @@ class IndexWriter:
 
     def __init__(self, path: Path, config: Config, *, before: str | None = None) -> None:
         """Begin; `before` is the URI of an index with the same tables that `copy` takes users from."""
-        self._db = sqlite3.connect(path.absolute().as_uri(), isolation_level=None, uri=True)
+        self._db = sqlite3.connect(path, isolation_level=None, uri=True)
         for pragma in (
             "journal_mode=OFF",
             "synchronous=OFF",

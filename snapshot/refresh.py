@@ -212,7 +212,7 @@ class _Refresh:
         self._order()
         self._write_related()
         self._tell("index")
-        with self._phase("index"):
+        with self._phase("index"), self._staging.syncing(*self._users.names):
             users, active, removed = self._index.count()
             links = self._count_links()
             self._index.finish()
@@ -224,13 +224,11 @@ class _Refresh:
         with self._phase("checksum"):
             self._rejects.close()
             stamped = stamped_files(self._directory)
-            for path in self._directory.iterdir():
-                if path.name not in stamped:
-                    self._staging.adopt(path.name)
+            names = {path.name for path in self._directory.iterdir()}
+            self._staging.adopt(*sorted(names.difference(stamped)))
         moment_ms = self._stamp()
         with self._phase("checksum"):
-            for name in stamped:
-                self._staging.adopt(name)
+            self._staging.adopt(*stamped)
         previous = self._previous.manifest if self._previous else None
         manifest = Manifest(
             generation=self._staging.number,

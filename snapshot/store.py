@@ -21,13 +21,14 @@ import re
 import shutil
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from filelock import FileLock, Timeout
 
 from snapshot import __version__
-from snapshot.checksum import xxh3
+from snapshot.checksum import at_once, xxh3
 from snapshot.errors import CorruptGenerationError, FormatVersionError, LockHeldError, StoreError
 
 if TYPE_CHECKING:
@@ -284,14 +285,19 @@ class Staging:
         self.directory = directory
         self.files: dict[str, FileFacts] = {}
 
-    def adopt(self, name: str) -> None:
-        """Fsync a finished file of the directory and note its size and checksum."""
-        path = self.directory / name
-        checksum = xxh3(path)
-        with path.open("r+b") as file:
-            os.fsync(file.fileno())
-            size = os.fstat(file.fileno()).st_size
-        self.files[name] = FileFacts(bytes=size, xxh3=checksum)
+    def adopt(self, *names: str) -> None:
+        """Fsync finished files of the directory and note their sizes and checksums."""
+        facts = at_once(lambda name: _adopted(self.directory / name), names)
+        self.files.update(zip(names, facts, strict=True))
+
+    @contextlib.contextmanager
+    def syncing(self, *names: str) -> Iterator[None]:
+        """Write files to the disk while something else is done; they may still be altered. Raises OSError."""
+        with ThreadPoolExecutor(1, thread_name_prefix="sync") as executor:
+            written = [executor.submit(_sync_file, self.directory / name) for name in names]
+            yield
+            for item in written:
+                item.result()
 
     def publish(self, manifest: Manifest) -> Manifest:
         """Give the generation its number and make it CURRENT; return the manifest as written."""
@@ -318,6 +324,18 @@ class Staging:
         self.directory.rename(target)
         _sync_directory(target.parent)
         return manifest, target
+
+
+def _adopted(path: Path) -> FileFacts:
+    checksum = xxh3(path)
+    return FileFacts(bytes=_sync_file(path), xxh3=checksum)
+
+
+def _sync_file(path: Path) -> int:
+    """Fsync a file; return its size. Windows wants to be able to write to it."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
 
 
 @contextlib.contextmanager

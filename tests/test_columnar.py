@@ -151,14 +151,7 @@ def dump(config: Any, fill) -> list[Any]:
 
 
 def _memory_index(config: Any) -> IndexWriter:
-    class InMemory:
-        def absolute(self) -> InMemory:
-            return self
-
-        def as_uri(self) -> str:
-            return "file::memory:"
-
-    return IndexWriter(InMemory(), config)
+    return IndexWriter(":memory:", config)
 
 
 def check(mapping: Both, rows: list[tuple[Any, ...]], block: Block) -> None:
