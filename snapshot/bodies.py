@@ -6,6 +6,9 @@ The time of publication is put in at the end, in place, because only then is it 
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import struct
 import sys
 from array import array
 from itertools import accumulate
@@ -15,12 +18,14 @@ from snapshot.encode import CREATED, LAST_MODIFIED, Dresser, Encoded, Undressed
 from snapshot.errors import CorruptGenerationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 
 _BUFFER_BYTES = 1 << 20
 _OFFSETS_BUFFERED = 1 << 16
+_REORDERED_AT_ONCE = 2_000
+_PAIR = struct.Struct("<QQ")
 _UNSORTED = ".unsorted"
 _COMMA = b","
 _WITH_COMMA = len(_COMMA).__add__
@@ -47,7 +52,9 @@ class BodyWriter:
 
     def add_block(self, block: Undressed, created: Sequence[bytes], modified: Sequence[bytes]) -> None:
         """Append many resources without links; there is at least one."""
-        bodies = self._dresser.dress_block(block, created, modified)
+        self._extend(self._dresser.dress_block(block, created, modified))
+
+    def _extend(self, bodies: list[bytes]) -> None:
         start = self._end
         if start:
             self._body.write(_COMMA)
@@ -103,25 +110,32 @@ class BodyWriter:
         finally:
             self._offsets_file.close()
 
-    def reorder(self, order: Iterable[int]) -> None:
+    def _copy_in_order(self, body: int, offsets: int, order: array[int]) -> None:
+        with (
+            contextlib.closing(mmap.mmap(body, 0, access=mmap.ACCESS_READ)) as bodies,
+            contextlib.closing(mmap.mmap(offsets, 0, access=mmap.ACCESS_READ)) as ends,
+        ):
+            for some in _batches(order):
+                places = [_PAIR.unpack_from(ends, 8 * ordinal) for ordinal in some]
+                self._extend([bodies[start : end - 1] for start, end in places])
+
+    def reorder(self, order: array[int]) -> None:
         """Write the files anew with the resources `order` names, in that order; close them."""
         self.finish()
         body = self._body_path.rename(self._body_path.with_name(self._body_path.name + _UNSORTED))
         offsets = self._offsets_path.rename(self._offsets_path.with_name(self._offsets_path.name + _UNSORTED))
         self._open()
-        with body.open("rb", buffering=0) as old_body, offsets.open("rb", buffering=0) as old_offsets:
-            for ordinal in order:
-                old_offsets.seek(ordinal * 8)
-                start, end = _pair(old_offsets.read(16))
-                old_body.seek(start)
-                self._append(old_body.read(end - start - 1))
+        if order:
+            with body.open("rb") as old_body, offsets.open("rb") as old_offsets:
+                self._copy_in_order(old_body.fileno(), old_offsets.fileno(), order)
         self.finish()
         body.unlink()
         offsets.unlink()
 
 
-def _pair(raw: bytes) -> tuple[int, int]:
-    return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little")
+def _batches(order: array[int]) -> Iterator[array[int]]:
+    for first in range(0, len(order), _REORDERED_AT_ONCE):
+        yield order[first : first + _REORDERED_AT_ONCE]
 
 
 def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], marker: bytes, moment: bytes) -> None:
@@ -132,7 +146,7 @@ def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], 
     with body.open("r+b") as file, offsets.open("rb", buffering=0) as ends:
         for ordinal, created_too in stamps:
             ends.seek(ordinal * 8)
-            start, end = _pair(ends.read(16))
+            start, end = _PAIR.unpack(ends.read(16))
             file.seek(start)
             text = file.read(end - start - 1)
             for key in (CREATED, LAST_MODIFIED) if created_too else (LAST_MODIFIED,):
