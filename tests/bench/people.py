@@ -55,7 +55,9 @@ MAPPING: dict[str, Any] = {
 
 _FIRST = ("Zoë", "Łukasz", "Анна", "Νίκος", "山田", "محمد", "O'Brien", "José", "Anna", "दिव्या")
 _LAST = ("Müller", "Иванова", "Παπαδόπουλος", "太郎", "القاسم", "D'Angelo", "Smith", "Nowak", "Ng", "शर्मा")
-_ABOUT = "Works on things that matter, in a team that cares; reachable in the morning. "
+ABOUT = "Works on things that matter, in a team that cares; reachable in the morning. "
+# Told apart from prepared files of other people.
+_EDITION = 2
 
 
 def rows(count: int) -> Iterator[tuple[Any, ...]]:
@@ -69,20 +71,27 @@ def rows(count: int) -> Iterator[tuple[Any, ...]]:
             f"first.last{number}@mail.example.com",
             _FIRST[number % 10],
             _LAST[number // 10 % 10],
-            f"Engineer {number % 50}",
+            title(number),
             f"Department {number % 40}",
             number // 10 or None,
             decimal.Decimal(number % 100 + 1) / 100,
             hired + timedelta(days=number % 9000),
             changed + timedelta(seconds=number),
             number % 25 != 0,
-            _ABOUT * (1 + number % 3),
+            ABOUT * (1 + number % 3),
         )
 
 
-def prepare(path: Path, count: int) -> None:
-    """Write the TDS rows to a file, once."""
+def title(number: int) -> str:
+    """Return the title: one in 250 has an x in it and is active, and one in 250 has an x and is not."""
+    return f"Executive {number % 8}" if number % 250 in {0, 3} else f"Engineer {number % 50}"
+
+
+def prepare(folder: Path, count: int) -> Path:
+    """Write the TDS rows to a file, once; return its path."""
+    path = folder / f"people-{_EDITION}.tds"
     if not path.exists():
         partial = path.with_suffix(".part")
         PreparedRows.write(partial, COLUMNS, rows(count), sql=QUERY)
         partial.rename(path)
+    return path
