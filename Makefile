@@ -8,7 +8,7 @@
 # make large   imports of 800,000 memberships, groups of 200,000, a user in 5,000 groups
 # make bench   everything that is asked of a million people, against the bare parts   PEOPLE=200000 make bench
 # make bench-quick   the same in a minute, with 20,000 people and short rounds
-# make bench-sizes   1, 2 and 5 million people side by side; an hour or two, 60 GB   SIZES="1000000 2000000" make bench-sizes
+# make bench-sizes   1, 2 and 5 million people side by side; an hour or two, 50 GB   SIZES="1000000 2000000" make bench-sizes
 # make clean   removes everything that these made
 #
 # Each makes its own .venv first. PYTHON=/path/to/python3.12 make test chooses another Python.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import os
 import uuid
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -93,5 +94,8 @@ def prepare(folder: Path, count: int) -> Path:
     if not path.exists():
         partial = path.with_suffix(".part")
         PreparedRows.write(partial, COLUMNS, rows(count), sql=QUERY)
+        # Else the disk would be busy with it while the first things are measured.
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(path)
     return path

