@@ -69,6 +69,8 @@ class Connection:
         head = bytes(self._view[:end])
         lowered = head.lower()
         at = lowered.find(_LENGTH)
+        if at < 0 and b"transfer-encoding" in lowered:
+            raise SystemExit(f"{asked.split()[1]!r} was answered in chunks, which this client does not read")
         length = int(lowered[at + len(_LENGTH) : lowered.index(b"\r", at)]) if at >= 0 else 0
         total = end if asked.startswith(b"HEAD") else end + length
         while got < total:

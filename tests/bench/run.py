@@ -27,7 +27,7 @@ import people  # noqa: E402
 from http_bench import bench_http  # noqa: E402
 from place import FULL, QUICK, Place, say  # noqa: E402
 from refresh_bench import bench_refreshes, settle  # noqa: E402
-from report import MISSED, Report  # noqa: E402
+from report import MISSED, Report, markdown_of  # noqa: E402
 from source_process import Source  # noqa: E402
 from swap_bench import bench_swaps  # noqa: E402
 from variants_bench import bench_variants  # noqa: E402
@@ -50,6 +50,7 @@ def main() -> int:
     if set(parts) == set(PARTS):
         report.write(BASE / ("bench-quick.json" if quick else f"bench-{count}.json"))
     report.write(BASE / "bench.json")
+    (BASE / "bench.md").write_text(f"{markdown_of(report.lines)}\n", encoding="utf-8")
     print(f"\n{report.table()}\n")
     missed = sum(line.verdict == MISSED for line in report.lines)
     print(f"{missed} targets missed; they are meant for 1,000,000 people on two processors with nothing else to do.")
