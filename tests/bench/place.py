@@ -38,7 +38,7 @@ class Effort:
     pin_ttl_seconds: float
 
 
-FULL = Effort(3, 500.0, 0.1, 45, 12.0, 5, 2, 4.0)
+FULL = Effort(3, 470.0, 0.1, 45, 12.0, 5, 2, 4.0)
 QUICK = Effort(1, 20.0, 0.05, 15, 1.0, 3, 1, 1.0)
 
 
