@@ -6,17 +6,19 @@
 # make filters   filters of the index against a naive evaluator   FILTERS=500000 make filters
 # make golden   writes the golden bodies anew, for review by eye
 # make large   imports of 800,000 memberships, groups of 200,000, a user in 5,000 groups
-# make bench   ratios against the bare parts             PEOPLE=1000000 make bench
+# make bench   everything that is asked of a million people, against the bare parts   PEOPLE=200000 make bench
+# make bench-quick   the same in a minute, with 20,000 people and short rounds
+# make bench-sizes   1, 2 and 5 million people side by side; an hour or two, 50 GB   SIZES="1000000 2000000" make bench-sizes
 # make clean   removes everything that these made
 #
 # Each makes its own .venv first. PYTHON=/path/to/python3.12 make test chooses another Python.
 
 PYTHON ?= python3
-PEOPLE ?= 1000
 PORT ?= 8080
 KILLS ?= 3000
 EXAMPLES ?= 20000
 FILTERS ?= 500000
+SIZES ?= 1000000 2000000 5000000
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -28,13 +30,13 @@ DEV := $(PROJECT); print(*project["optional-dependencies"]["dev"], sep="\n")
 # An environment that works is kept; one that is half made, or whose Python is gone, is made anew.
 USABLE := $(shell $(PY) -c 'import sys, pip; print(sys.version_info >= (3, 11))' 2>/dev/null)
 
-.PHONY: help demo test lint kills consistency filters golden large bench clean constraints environment
+.PHONY: help demo test lint kills consistency filters golden large bench bench-quick bench-sizes clean constraints environment
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: $(VENV)/.runtime
-	@exec $(PY) -m snapshot demo --people '$(PEOPLE)' --port '$(PORT)' --folder .demo
+	@exec $(PY) -m snapshot demo --people '$(or $(PEOPLE),1000)' --port '$(PORT)' --folder .demo
 
 test: lint
 	$(PY) -m pytest --numprocesses 2 --dist worksteal
@@ -60,7 +62,14 @@ large: $(VENV)/.dev
 	@SCIM_LARGE=1 $(PY) -m pytest tests/test_large_directory.py
 
 bench: $(VENV)/.dev
-	@PYTHONPATH=. $(PY) tests/bench/run.py
+	@PEOPLE='$(or $(PEOPLE),1000000)' $(PY) tests/bench/run.py
+
+bench-quick: $(VENV)/.dev
+	@PEOPLE='$(or $(PEOPLE),20000)' QUICK=1 $(PY) tests/bench/run.py
+
+bench-sizes: $(VENV)/.dev
+	@for size in $(SIZES); do PEOPLE=$$size ROUNDS=1 KEEP=0 $(PY) tests/bench/run.py || exit; done
+	@$(PY) tests/bench/sizes.py $(SIZES)
 
 clean:
 	rm -rf $(VENV) .demo .bench dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import os
 import uuid
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ MAPPING: dict[str, Any] = {
 
 _FIRST = ("Zoë", "Łukasz", "Анна", "Νίκος", "山田", "محمد", "O'Brien", "José", "Anna", "दिव्या")
 _LAST = ("Müller", "Иванова", "Παπαδόπουλος", "太郎", "القاسم", "D'Angelo", "Smith", "Nowak", "Ng", "शर्मा")
-_ABOUT = "Works on things that matter, in a team that cares; reachable in the morning. "
+ABOUT = "Works on things that matter, in a team that cares; reachable in the morning. "
+# Told apart from prepared files of other people.
+_EDITION = 2
 
 
 def rows(count: int) -> Iterator[tuple[Any, ...]]:
@@ -69,20 +72,30 @@ def rows(count: int) -> Iterator[tuple[Any, ...]]:
             f"first.last{number}@mail.example.com",
             _FIRST[number % 10],
             _LAST[number // 10 % 10],
-            f"Engineer {number % 50}",
+            title(number),
             f"Department {number % 40}",
             number // 10 or None,
             decimal.Decimal(number % 100 + 1) / 100,
             hired + timedelta(days=number % 9000),
             changed + timedelta(seconds=number),
             number % 25 != 0,
-            _ABOUT * (1 + number % 3),
+            ABOUT * (1 + number % 3),
         )
 
 
-def prepare(path: Path, count: int) -> None:
-    """Write the TDS rows to a file, once."""
+def title(number: int) -> str:
+    """Return the title: one in 250 has an x in it and is active, and one in 250 has an x and is not."""
+    return f"Executive {number % 8}" if number % 250 in {0, 3} else f"Engineer {number % 50}"
+
+
+def prepare(folder: Path, count: int) -> Path:
+    """Write the TDS rows to a file, once; return its path."""
+    path = folder / f"people-{_EDITION}.tds"
     if not path.exists():
         partial = path.with_suffix(".part")
         PreparedRows.write(partial, COLUMNS, rows(count), sql=QUERY)
+        # Else the disk would be busy with it while the first things are measured.
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.rename(path)
+    return path
