@@ -5,6 +5,7 @@ DATA_DIR/
     CURRENT                     the number of the newest generation, replaced in one step
     NUMBER                      the highest number that a generation in quarantine had
     SUPERSEDED                  the highest number of those in quarantine that are void
+    served.jsonl                since when the server has been serving which generation
     generations/00000042/       immutable once it has this name
     quarantine/00000043/        refused by the guard, waits for approve or reject
 
@@ -47,6 +48,7 @@ QUARANTINE = "quarantine"
 CURRENT = "CURRENT"
 NUMBER = "NUMBER"
 SUPERSEDED = "SUPERSEDED"
+SERVED = "served.jsonl"
 MANIFEST = "manifest.json"
 CREATING = ".creating-"
 # Beyond 18 digits a number fits no 64-bit integer: it is damage, and could neither be shown nor counted on.
