@@ -197,6 +197,20 @@ def test_times_grow_whatever_the_clock(folder, monkeypatch):
         last = manifest.created_at
 
 
+@pytest.mark.parametrize("seconds", [0, 0.7])
+def test_times_do_not_run_away_from_the_clock(folder, monkeypatch, seconds):
+    """However quickly refreshes follow each other, the newest time is ahead of the clock by one guess, and grows."""
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    poll_seconds = folder.config.server.poll_seconds
+    last = folder.publish(people(3)).created_ms
+    for turn in range(12):
+        now += int(seconds * 1e9)
+        created = folder.publish([*people(2), person(3, mail=f"m{turn}@x.com")]).created_ms
+        assert last < created <= now // 1_000_000 + 2000 * poll_seconds + 1000
+        last = created
+
+
 def test_one_kind_of_phone_that_is_suddenly_gone(folder):
     """A column that fills only the addresses of one type is watched too."""
     folder.settings["guard"] = {}
