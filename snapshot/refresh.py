@@ -40,6 +40,7 @@ from snapshot.related_changes import NAME as RELATED_CHANGES
 from snapshot.related_writer import RelatedWriter
 from snapshot.relation_rows import RelationBatch, check_relations
 from snapshot.relations import Relations, has_relations
+from snapshot.remains import was_published
 from snapshot.resource_types import GROUPS, USERS, ResourceType, resource_types
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
@@ -57,7 +58,6 @@ from snapshot.store import (
     read_current,
     stage,
     supersede_quarantine,
-    was_published,
     writer_lock,
 )
 from snapshot.tombstones import Tombstones

@@ -180,11 +180,6 @@ def readable_current(data_dir: Path) -> int | None:
     return number or None
 
 
-def was_published(data_dir: Path) -> bool:
-    """Tell whether anything was ever published here, also if nothing of it can be read any more."""
-    return (data_dir / CURRENT).exists() or bool(list_numbers(data_dir / GENERATIONS))
-
-
 def read_manifest(directory: Path) -> Manifest:
     """Read the manifest of a generation; raises CorruptGenerationError or FormatVersionError."""
     path = directory / MANIFEST
@@ -352,7 +347,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
         number = 1 + max(
             (
                 readable_current(data_dir) or 0,
-                _read_number(data_dir / NUMBER),
+                read_number(data_dir / NUMBER),
                 *list_numbers(data_dir / GENERATIONS)[-1:],
                 *list_numbers(data_dir / QUARANTINE)[-1:],
             )
@@ -365,7 +360,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _read_number(path: Path) -> int:
+def read_number(path: Path) -> int:
     """Return the number in a small file; 0 if there is none."""
     try:
         text = path.read_text("ascii").strip()
@@ -452,7 +447,7 @@ def supersede_quarantine(data_dir: Path) -> None:
     Since it was refused, a refresh has found what is being served to be right, or another one of them was approved.
     """
     newest = max(list_numbers(data_dir / QUARANTINE), default=0)
-    if newest > _read_number(data_dir / SUPERSEDED):
+    if newest > read_number(data_dir / SUPERSEDED):
         replace_file(data_dir / SUPERSEDED, f"{directory_name(newest)}\n".encode())
 
 
@@ -469,7 +464,7 @@ def waiting_numbers(data_dir: Path) -> list[int]:
 
 def _newest_known(data_dir: Path) -> int:
     """Return the number up to which a generation in quarantine is void."""
-    return max(readable_current(data_dir) or 0, _read_number(data_dir / SUPERSEDED))
+    return max(readable_current(data_dir) or 0, read_number(data_dir / SUPERSEDED))
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:
