@@ -168,6 +168,30 @@ def test_status_when_the_manifest_is_damaged(refused, capsys):
     assert str(path) in facts["damage"]
 
 
+@pytest.mark.parametrize("name", ["index.sqlite", "User.1.1.json", "User.2.0.offsets", "changes.jsonl"])
+@pytest.mark.parametrize("how", ["gone", "altered", "cut"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_status_when_a_file_is_damaged(folder, capsys, name, how, count):
+    """A damaged file of the generation in force is told, with the newest generation that can be served: exit 1."""
+    for number in range(1, count + 1):
+        folder.publish(people(10 * number))
+    assert 0 == tool(folder, "status")
+    capsys.readouterr()
+    path = folder.data_dir / "generations" / f"{count:08}" / name
+    raw = path.read_bytes() or b"?"
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:] if how == "altered" else raw + b"\0")
+    assert 1 == tool(folder, "status")
+    found = capsys.readouterr()
+    assert ("", True, count == 2) == (found.err, str(path) in found.out, "Generation 1, " in found.out)
+    assert "Nothing is published" not in found.out
+    assert 1 == tool(folder, "status", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (str(path) in facts["damage"], count == 2) == (True, facts["generation"] is not None)
+
+
 def test_status_after_a_refresh_without_change(folder, capsys):
     """A refresh that found nothing new is no failure and gives no alarm."""
     folder.publish(people(2))
