@@ -32,11 +32,11 @@ from snapshot.secret import hash_secret
 from snapshot.store import (
     CURRENT,
     GENERATIONS,
-    QUARANTINE,
     generation_directory,
     list_numbers,
     read_current,
     readable_current,
+    waiting_numbers,
 )
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _status(config: Config, options: argparse.Namespace) -> int:
     """Print the newest generation and the scheduler's last word; exit 1 when nothing is published, or it is damaged."""
     manifest, damage = _newest_readable(config.data_dir)
     scheduler = control.read_status(config.data_dir)
-    waiting = list_numbers(config.data_dir / QUARANTINE)
+    waiting = waiting_numbers(config.data_dir)
     code = EXIT_OK if manifest and not damage else EXIT_FAILED
     if options.json:
         facts = {
