@@ -220,6 +220,7 @@ class _Refresh:
         with self._phase("changes"):
             facts, emptied = self._compare(users)
             type_changes = self._compare_related()
+            emptied |= self._emptied_related()
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
@@ -548,6 +549,18 @@ class _Refresh:
                     line = {"change": kind, "type": name, "id": resource_id, "displayName": display}
                     file.write(orjson.dumps(line) + b"\n")
                 found[name] = ChangeFacts(**counts)
+        return found
+
+    def _emptied_related(self) -> dict[str, EmptiedFacts]:
+        """Return the attributes that were filled for some group or entitlement and are empty now."""
+        found: dict[str, EmptiedFacts] = {}
+        previous = self._previous
+        names = [name for name in self._related if previous is not None and previous.count(name)]
+        if previous is None or not names:
+            return found
+        with Comparison(previous.index, self._directory / INDEX_NAME, self._marker_ms) as comparison:
+            for name in names:
+                found |= comparison.emptied_related(name)
         return found
 
     def _related_changes(self, name: str) -> Iterator[tuple[str, str, str | None]]:
