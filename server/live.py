@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from server.served import Note, Served, read_served, write_served
+from server.served import Note, Served, ServedFile, read_served, write_served
 from snapshot.control import SchedulerStatus, read_status
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, SnapshotError, StoreError
 from snapshot.logs import now_text
@@ -21,7 +21,6 @@ from snapshot.reader import Snapshot, open_previous_good, open_snapshot
 from snapshot.store import (
     CURRENT,
     GENERATIONS,
-    SERVED,
     list_numbers,
     quarantine_directory,
     read_current,
@@ -129,12 +128,10 @@ class LiveSnapshot:
         self.waiting: tuple[Waiting, ...] = ()
         self.swaps = 0
         self.swapped_at = ""
-        self.served = Served()
-        self._wall_clock = wall_clock
-        self._has_read_served = False
-        self._is_served_kept = True
-        self._told_served = False
         self._folder = folder or Folder()
+        self._wall_clock = wall_clock
+        self._served_file = ServedFile(data_dir, self._folder.read_served, self._folder.write_served)
+        self.served = Served()
         self._clock = clock
         self._pause_seconds = _FIRST_RETRY_SECONDS
         self._retry_at = 0.0
@@ -148,12 +145,12 @@ class LiveSnapshot:
 
     async def poll(self) -> None:
         """Look once; open and swap if there is a newer generation. Never raises for what it finds."""
-        if not self._has_read_served:
-            await self._read_served()
+        if not self._served_file.was_read:
+            self.served = await asyncio.to_thread(self._served_file.read)
         self.served.see(self._now_ms())
         await self._follow()
-        if not self._is_served_kept:
-            await self._keep_served()
+        if not self._served_file.is_current:
+            await asyncio.to_thread(self._served_file.write, self.served)
 
     async def _follow(self) -> None:
         try:
@@ -279,43 +276,17 @@ class LiveSnapshot:
             return
         created_ms, current_ms = snapshot.manifest.created_ms, self.current.manifest.created_ms
         if self.served.note_older(created_ms, current_ms, self._now_ms()):
-            self._is_served_kept = False  # until the next poll: requests do not wait for the disk
+            self._served_file.is_current = False  # until the next poll: requests do not wait for the disk
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
-
-    async def _read_served(self) -> None:
-        """Take up what an earlier process noted of what it served."""
-        self._has_read_served = True
-        try:
-            self.served = Served(await asyncio.to_thread(self._folder.read_served, self.data_dir))
-        except OSError as error:
-            self._tell_served("it cannot be read", error)
-
-    async def _keep_served(self) -> None:
-        """Write the notes for a process after this one; on failure the next poll tries again."""
-        self._is_served_kept = True
-        try:
-            await asyncio.to_thread(self._folder.write_served, self.data_dir, self.served.notes)
-        except OSError as error:
-            self._is_served_kept = False
-            self._tell_served("it cannot be written", error)
-            return
-        self._told_served = False
-
-    def _tell_served(self, what: str, error: OSError) -> None:
-        if not self._told_served:
-            self._told_served = True
-            cause = f"{what}: {error.strerror or type(error).__name__}"
-            facts = {"file": str(self.data_dir / SERVED), "cause": cause}
-            log.warning("what was served when is not kept", extra={"facts": facts})
 
     def _swap(self, opened: Snapshot, seconds: float) -> None:
         previous = self.current.generation if self.current else None
         self.current = opened
         # After it is served: who takes the time before that may still be answered from the one before.
         if self.served.note(opened.manifest.created_ms, self._now_ms()):
-            self._is_served_kept = False
+            self._served_file.is_current = False
         self.swaps += 1
         self.swapped_at = now_text()
         counts = {name: facts.count for name, facts in opened.manifest.resource_types.items()}

@@ -9,6 +9,7 @@ the server remembers what it served when, and answers from there.
 from __future__ import annotations
 
 import contextlib
+import logging
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,10 @@ import msgspec
 from snapshot.store import SERVED, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 # Three weeks of a generation each half an hour; some fifty bytes each.
 _LIMIT = 1000
@@ -116,3 +119,50 @@ def read_served(data_dir: Path) -> tuple[Note, ...]:
 def write_served(data_dir: Path, notes: tuple[Note, ...]) -> None:
     """Replace the notes of the data folder in one step. Raises OSError."""
     replace_file(data_dir / SERVED, b"".join(msgspec.json.encode(note) + b"\n" for note in notes))
+
+
+class ServedFile:
+    """The notes as the data folder keeps them. What goes wrong is told once and harms nothing: people are served.
+
+    `is_current` is False while the file lacks something; whoever writes it tries again. Blocking.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        read: Callable[[Path], tuple[Note, ...]] = read_served,
+        write: Callable[[Path, tuple[Note, ...]], None] = write_served,
+    ) -> None:
+        self._data_dir = data_dir
+        self._read = read
+        self._write = write
+        self._told = False
+        self.was_read = False
+        self.is_current = True
+
+    def read(self) -> Served:
+        """Return what an earlier process noted of what it served."""
+        self.was_read = True
+        try:
+            return Served(self._read(self._data_dir))
+        except OSError as error:
+            self._tell("it cannot be read", error)
+            return Served()
+
+    def write(self, served: Served) -> None:
+        """Write the notes for a process after this one."""
+        self.is_current = True  # before the notes are taken: more may come while they are written
+        try:
+            self._write(self._data_dir, served.notes)
+        except OSError as error:
+            self.is_current = False
+            self._tell("it cannot be written", error)
+            return
+        self._told = False
+
+    def _tell(self, what: str, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            cause = f"{what}: {error.strerror or type(error).__name__}"
+            facts = {"file": str(self._data_dir / SERVED), "cause": cause}
+            log.warning("what was served when is not kept", extra={"facts": facts})

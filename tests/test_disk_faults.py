@@ -121,6 +121,7 @@ def check_recovery(folder: PeopleFolder, server: ServerProcess, count: int = PEO
     outcome = refresh_with_deadline(folder.config, on_progress=lambda _: None)
     assert ("published", "") == (outcome.state, outcome.reason)
     server.wait_for(lambda users: len(users) == count)
+    wait_until(lambda: f"{SERVED}.tmp" not in names_in(folder.data_dir))  # the server may be writing it
     left = names_in(folder.data_dir) - {"ballast"}
     locks = {"LOCK", "LOCK.pid", "SCHEDULER.LOCK", "SCHEDULER.LOCK.pid"}
     assert left <= locks | {"CURRENT", "NUMBER", "generations", "quarantine", "requests", "status.json", SERVED}
