@@ -1,8 +1,8 @@
 """Cursors (RFC 9865): where a list goes on, in which generation, as text that needs no memory of the server.
 
-Base64url of generation, its time of publication, the place in the list, and a checksum over these and the query. So
-a cursor outlives swaps and restarts, and one that was used with another query, or cut short, is told from a good one.
-It is no secret: whoever may list sees every page anyway.
+Base64url of generation, its time of publication, the place in the list, how long the list is, and a checksum over
+these and the query. So a cursor outlives swaps and restarts, and one that was used with another query, or cut short, is
+told from a good one. It is no secret: whoever may list sees every page anyway.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ import msgspec
 
 from server.errors import InvalidCursorError
 
-_PLACE = struct.Struct(">QQI")
+_PLACE = struct.Struct(">QQII")
 _CHECKSUM_BYTES = 8
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
     """Where a list goes on: the generation, its time of publication in ms, the 0-based place of the next resource.
 
-    The time tells a generation from another one of the same number, in a data folder that was made anew.
+    The time tells a generation from another one of the same number, in a data folder that was made anew. `total` tells
+    an incremental list from what is selected by the same words once more is known of what was served when.
     """
 
     generation: int
     created_ms: int
     first: int
+    total: int
 
 
 def write_cursor(place: Place, query: bytes) -> str:
     """Return the cursor of a place in the list that `query` tells from every other."""
-    raw = _PLACE.pack(place.generation, place.created_ms, place.first)
+    raw = _PLACE.pack(place.generation, place.created_ms, place.first, place.total)
     checksum = blake2b(raw + query, digest_size=_CHECKSUM_BYTES).digest()
     return base64.urlsafe_b64encode(raw + checksum).rstrip(b"=").decode("ascii")
 

@@ -17,10 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def confirmed_at_ms(live: LiveSnapshot) -> int | None:
-    """Return when the source was last known to hold what is served, in ms since 1970; None before the first snapshot.
-
-    A generation may carry a time a little ahead of the clock.
-    """
+    """Return when the source was last known to hold what is served, in ms; None before the first snapshot."""
     snapshot = live.current
     if snapshot is None:
         return None

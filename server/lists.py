@@ -13,7 +13,7 @@ import msgspec
 from server.answer import scim_answer
 from server.cursors import Place, read_cursor, write_cursor
 from server.envelope import cursor_list_body, list_body
-from server.errors import ExpiredCursorError, NotReadyError
+from server.errors import ExpiredCursorError, NotReadyError, RestartListError
 from server.keys import FACTS, SCANNERS
 from server.listing import Listing
 from server.lookback import bounds_last_modified, look_back
@@ -70,6 +70,8 @@ async def answer_list(request: web.Request, search: SearchRequest, types: tuple[
     client = Client(facts.principal, request.remote or "", version)
     run = pins.choose(client, query.name, start_index=search.start_index, newest=newest)
     snapshot = run.snapshot
+    if search.start_index == 1 and snapshot is not newest:
+        facts.directory.live.note_older(snapshot)
     facts.generation = snapshot.generation
     first = search.start_index - 1
     resources: bytes | memoryview
@@ -82,6 +84,10 @@ async def answer_list(request: web.Request, search: SearchRequest, types: tuple[
         listing = run.selections.get(query.name)
         if listing is None:
             listing = await _listing(request, snapshot, query)
+            known = run.trails.get(query.name)
+            if search.start_index > 1 and known is not None and known.total != listing.total:
+                # Selected anew, and now more is known of what was served when.
+                raise RestartListError
             run.keep_selection(query.name, listing)
         total = listing.total
         items, resources = listing.page(snapshot, version, first, search.count)
@@ -100,13 +106,15 @@ async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, 
     version = facts.route.version
     client = Client(facts.principal, request.remote or "", version)
     identity = _identity(request, query)
-    if cursor:
-        place = read_cursor(cursor, identity)
+    place = read_cursor(cursor, identity) if cursor else None
+    if place is not None:
         snapshot = await _named(request, client, query.name, place)
         first = place.first
     else:
         newest = newest_snapshot(request)
         snapshot = facts.directory.pins.choose(client, query.name, start_index=1, newest=newest).snapshot
+        if snapshot is not newest:
+            facts.directory.live.note_older(snapshot)
         first = 0
     facts.generation = snapshot.generation
     facts.quiet = bool(cursor)
@@ -118,13 +126,15 @@ async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, 
         if not query.is_plain:
             listings.keep(key, listing)
     total = listing.total
+    if place is not None and place.total != total:
+        raise ExpiredCursorError
     resources: bytes | memoryview
     items, resources = listing.page(snapshot, version, first, search.count)
     if search.attributes or search.excluded:
         resources = await cut_down(request, resources, search.attributes, search.excluded)
 
-    def at(place: int) -> str:
-        return write_cursor(Place(snapshot.generation, snapshot.manifest.created_ms, place), identity)
+    def at(first: int) -> str:
+        return write_cursor(Place(snapshot.generation, snapshot.manifest.created_ms, first, total), identity)
 
     following = at(first + items) if first + items < total else ""
     previous = at(max(first - search.count, 0)) if first else ""
@@ -167,8 +177,9 @@ def _identity(request: web.Request, query: Query) -> bytes:
 async def _listing(request: web.Request, snapshot: Snapshot, query: Query) -> Listing:
     """Select and sort; in a thread unless look-ups answer it."""
     # Pins and cursors go by the client's own words: another look-back is no other list.
-    seconds = request[FACTS].directory.config.server.incremental_lookback_seconds
-    tree = None if query.tree is None else look_back(query.tree, seconds)
+    directory = request[FACTS].directory
+    seconds = directory.config.server.incremental_lookback_seconds
+    tree = None if query.tree is None else look_back(query.tree, seconds, directory.live.served.bound)
     if tree is None and query.sort is None:
         return Listing(tuple((name, range(snapshot.count(name))) for name in query.types))
     if tree is not None and all(snapshot.is_quick(name, tree) for name in query.types):

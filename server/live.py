@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from server.served import Note, Served, ServedFile, read_served, write_served
 from snapshot.control import SchedulerStatus, read_status
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, SnapshotError, StoreError
 from snapshot.logs import now_text
@@ -66,6 +67,8 @@ class Folder:
     list_generations: Callable[[Path], list[int]] = list_generations
     waiting_numbers: Callable[[Path], list[int]] = waiting_numbers
     read_refused: Callable[[Path, int], tuple[str, ...] | None] = read_refused
+    read_served: Callable[[Path], tuple[Note, ...]] = read_served
+    write_served: Callable[[Path, tuple[Note, ...]], None] = write_served
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ class LiveSnapshot:
         *,
         folder: Folder | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.data_dir = data_dir
         self.current: Snapshot | None = None
@@ -125,6 +129,9 @@ class LiveSnapshot:
         self.swaps = 0
         self.swapped_at = ""
         self._folder = folder or Folder()
+        self._wall_clock = wall_clock
+        self._served_file = ServedFile(data_dir, self._folder.read_served, self._folder.write_served)
+        self.served = Served()
         self._clock = clock
         self._pause_seconds = _FIRST_RETRY_SECONDS
         self._retry_at = 0.0
@@ -138,6 +145,14 @@ class LiveSnapshot:
 
     async def poll(self) -> None:
         """Look once; open and swap if there is a newer generation. Never raises for what it finds."""
+        if not self._served_file.was_read:
+            self.served = await asyncio.to_thread(self._served_file.read)
+        self.served.see(self._now_ms())
+        await self._follow()
+        if not self._served_file.is_current:
+            await asyncio.to_thread(self._served_file.write, self.served)
+
+    async def _follow(self) -> None:
         try:
             seen = await asyncio.to_thread(self._look)
         except Exception:
@@ -255,9 +270,23 @@ class LiveSnapshot:
         if opened is not None:
             self._swap(opened, self._clock() - started)
 
+    def note_older(self, snapshot: Snapshot) -> None:
+        """Note that an import has begun a list on a generation older than the one being served."""
+        if self.current is None:
+            return
+        created_ms, current_ms = snapshot.manifest.created_ms, self.current.manifest.created_ms
+        if self.served.note_older(created_ms, current_ms, self._now_ms()):
+            self._served_file.is_current = False  # until the next poll: requests do not wait for the disk
+
+    def _now_ms(self) -> int:
+        return int(self._wall_clock() * 1000)
+
     def _swap(self, opened: Snapshot, seconds: float) -> None:
         previous = self.current.generation if self.current else None
         self.current = opened
+        # After it is served: who takes the time before that may still be answered from the one before.
+        if self.served.note(opened.manifest.created_ms, self._now_ms()):
+            self._served_file.is_current = False
         self.swaps += 1
         self.swapped_at = now_text()
         counts = {name: facts.count for name, facts in opened.manifest.resource_types.items()}

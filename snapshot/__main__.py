@@ -27,16 +27,16 @@ from snapshot.diff_formats import FORMATS, write_diff
 from snapshot.errors import SnapshotError
 from snapshot.guard import users_with_a_row
 from snapshot.quarantine_commands import decide, list_quarantine, show_audit, show_quarantined
+from snapshot.reader import open_generation, open_snapshot
 from snapshot.secret import hash_secret
 from snapshot.store import (
     CURRENT,
     GENERATIONS,
-    QUARANTINE,
     generation_directory,
     list_numbers,
     read_current,
-    read_manifest,
     readable_current,
+    waiting_numbers,
 )
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _status(config: Config, options: argparse.Namespace) -> int:
     """Print the newest generation and the scheduler's last word; exit 1 when nothing is published, or it is damaged."""
     manifest, damage = _newest_readable(config.data_dir)
     scheduler = control.read_status(config.data_dir)
-    waiting = list_numbers(config.data_dir / QUARANTINE)
+    waiting = waiting_numbers(config.data_dir)
     code = EXIT_OK if manifest and not damage else EXIT_FAILED
     if options.json:
         facts = {
@@ -207,14 +207,17 @@ def _status(config: Config, options: argparse.Namespace) -> int:
 
 
 def _newest_readable(data_dir: Path) -> tuple[Manifest | None, str]:
-    """Return the manifest of the generation in force, or of the one that the server falls back to, with the damage."""
+    """Return the manifest of the generation in force, or of the one that the server falls back to, with the damage.
+
+    Every file is checked, as the server does.
+    """
     there = list_numbers(data_dir / GENERATIONS)
     damage = ""
     number = None
     try:
         number = read_current(data_dir)
         if number:
-            return read_manifest(generation_directory(data_dir, number)), ""
+            return open_snapshot(data_dir).manifest, ""
         if there:
             damage = f"{data_dir / CURRENT} is missing or 0, but generations are there. Run a refresh."
     except SnapshotError as error:
@@ -223,7 +226,7 @@ def _newest_readable(data_dir: Path) -> tuple[Manifest | None, str]:
     newer = [item for item in there if item not in older]
     for item in (*reversed(older), *reversed(newer)):
         with contextlib.suppress(SnapshotError):
-            return read_manifest(generation_directory(data_dir, item)), damage
+            return open_generation(generation_directory(data_dir, item)).manifest, damage
     return None, damage
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from snapshot.errors import CorruptGenerationError
+from snapshot.layout import MEMBERS_VIEW
 from snapshot.scim import USER
 from snapshot.store import EmptiedFacts
 
@@ -54,6 +55,7 @@ _STILL_THERE = """
     FROM new.User AS n JOIN main.User AS o ON o.id = n.id
     WHERE n.last_modified = ? AND n.removed IS NULL AND {removed} IS NULL
 """
+_STILL_THERE_RELATED = 'FROM new."{name}" AS n JOIN main."{name}" AS o ON o.id = n.id WHERE n.last_modified = ?'
 
 
 _STAMPED_RELATED = """
@@ -64,6 +66,10 @@ _GONE_RELATED = """
     SELECT 'removed', o.id, NULL, o.ordinal
     FROM {old} AS o LEFT JOIN {new} AS n ON n.id = o.id WHERE n.id IS NULL ORDER BY o.ordinal
 """
+_HAS_MEMBERS = """(
+    EXISTS (SELECT 1 FROM {index}.User_groups WHERE v_value = {row}.id)
+    OR EXISTS (SELECT 1 FROM {index}.Group_subgroups WHERE ordinal = {row}.ordinal)
+)"""
 # A type that an index knows nothing of.
 _NONE = "(SELECT NULL AS id, NULL AS ordinal, NULL AS last_modified WHERE 0)"
 
@@ -121,18 +127,40 @@ class Comparison:
     def emptied(self) -> dict[str, EmptiedFacts]:
         """Return the attributes that were filled for somebody who is still there and are empty now."""
         with self._guarded():
-            tests = dict(self._tests())
-            if not tests:
-                return {}
-            sums = ", ".join(f"COALESCE(SUM({before} AND NOT {after}), 0)" for before, after in tests.values())
             still_there = _STILL_THERE.format(removed=self._removed)
-            row = self._db.execute(f"SELECT {sums} {still_there}", (self._moment_ms,)).fetchone()
-            found = {}
-            for (path, (before, _)), emptied in zip(tests.items(), row, strict=True):
-                if emptied:
-                    query = f"SELECT COUNT(*) FROM main.User AS o WHERE {self._removed} IS NULL AND {before}"
-                    found[path] = EmptiedFacts(filled=self._db.execute(query).fetchone()[0], emptied=emptied)
-            return found
+            return self._emptied(dict(self._tests()), still_there, f"FROM main.User AS o WHERE {self._removed} IS NULL")
+
+    def emptied_related(self, resource_type: str) -> dict[str, EmptiedFacts]:
+        """Return the same of another type that both indexes hold, by type and attribute: `License description`."""
+        with self._guarded():
+            tests = {f"{resource_type} {path}": test for path, test in self._tests_of(resource_type)}
+            still_there = _STILL_THERE_RELATED.format(name=resource_type)
+            return self._emptied(tests, still_there, f'FROM main."{resource_type}" AS o WHERE TRUE')
+
+    def _emptied(self, tests: dict[str, tuple[str, str]], still_there: str, before_all: str) -> dict[str, EmptiedFacts]:
+        if not tests:
+            return {}
+        sums = ", ".join(f"COALESCE(SUM({before} AND NOT {after}), 0)" for before, after in tests.values())
+        row = self._db.execute(f"SELECT {sums} {still_there}", (self._moment_ms,)).fetchone()
+        found = {}
+        for (path, (before, _)), emptied in zip(tests.items(), row, strict=True):
+            if emptied:
+                (filled,) = self._db.execute(f"SELECT COUNT(*) {before_all} AND {before}").fetchone()
+                found[path] = EmptiedFacts(filled=filled, emptied=emptied)
+        return found
+
+    def _tests_of(self, resource_type: str) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield, for each attribute of another type that both know, the SQL that tells whether it is filled."""
+        columns = "SELECT path, tbl, col FROM {}.attribute WHERE type = ?"
+        new = {path: column for path, _, column in self._db.execute(columns.format("new"), (resource_type,))}
+        for path, table, column in self._db.execute(columns.format("main"), (resource_type,)).fetchall():
+            if path not in new:
+                continue
+            if table == resource_type and column.startswith("a"):
+                yield path, (f"o.{column} IS NOT NULL", f"n.{new[path]} IS NOT NULL")
+            elif table == MEMBERS_VIEW and column == "v_value":
+                # Not by the view: that of an older program need not be one that this SQLite understands.
+                yield "members", (_HAS_MEMBERS.format(index="main", row="o"), _HAS_MEMBERS.format(index="new", row="n"))
 
     def _tests(self) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield, for each attribute that both know, the SQL that tells whether it is filled: in old, in new."""

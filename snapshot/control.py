@@ -120,6 +120,8 @@ def confirmed_ms(status: SchedulerStatus | None, *, generation: int, created_ms:
     success alone, because it was read before it was published. A time that lies in the future or that cannot be read
     does not count.
     """
+    # A new generation carries a time a little ahead of the clock.
+    created_ms = min(created_ms, int(time.time() * 1000))
     success = status.last_success if status is not None else None
     if success is None or success.generation != generation:
         return created_ms

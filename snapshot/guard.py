@@ -73,12 +73,20 @@ def _removed(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
 
 
 def _emptied(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
-    watched_from = users_with_a_row(previous) * guard.filled_percent / 100
     for path, facts in sorted(new.emptied.items()):
+        what, before, attribute = "users", users_with_a_row(previous), path
+        # Of other types than users, the type stands before the attribute.
+        resource_type, _, rest = path.partition(" ")
+        if resource_type != USER and resource_type in previous.resource_types:
+            what, before, attribute = (
+                f"resources of type {resource_type}",
+                previous.resource_types[resource_type].count,
+                rest,
+            )
         allowed = max(facts.filled * guard.max_emptied_percent / 100, guard.always_allowed_emptied)
-        if facts.filled >= watched_from and facts.emptied > allowed:
+        if facts.filled >= before * guard.filled_percent / 100 and facts.emptied > allowed:
             yield (
-                f"{path} was filled for {facts.filled} users and is now empty for {facts.emptied} of them, "
+                f"{attribute} was filled for {facts.filled} {what} and is now empty for {facts.emptied} of them, "
                 f"at most {int(allowed)} are allowed (guard.max_emptied_percent)"
             )
 
@@ -108,10 +116,14 @@ def _changed(guard: Guard, new: Manifest, previous: Manifest) -> Iterator[str]:
     """Only a changed configuration is suspected here: a source may change everybody for good reasons."""
     if new.config_digest == previous.config_digest:
         return
-    before = users_with_a_row(previous)
-    changed = new.changes.changed + new.changes.deactivated
-    if changed > before * guard.max_changed_percent / 100:
-        yield (
-            f"query, mapping, policy or public URL have changed, and {changed} of {before} users with them, "
-            f"at most {guard.max_changed_percent:g} % are allowed (guard.max_changed_percent)"
-        )
+    counts = [("users", users_with_a_row(previous), new.changes.changed + new.changes.deactivated)]
+    # Each type by itself: all groups may be few beside the users.
+    for name, facts in new.type_changes.items():
+        known = previous.resource_types.get(name)
+        counts.append((f"resources of type {name}", known.count if known else 0, facts.changed))
+    for what, before, changed in counts:
+        if changed > before * guard.max_changed_percent / 100:
+            yield (
+                f"query, mapping, policy or public URL have changed, and {changed} of {before} {what} with them, "
+                f"at most {guard.max_changed_percent:g} % are allowed (guard.max_changed_percent)"
+            )

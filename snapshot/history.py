@@ -54,7 +54,8 @@ def stamp_ms(data_dir: Path, *, body_bytes: int, poll_seconds: float) -> int:
     right after the swap may get these users a second time, which is harmless.
     """
     ahead_seconds = 2 * poll_seconds + 2 * body_bytes / _CHECKED_BYTES_PER_SECOND
-    return publication_ms(data_dir) + int(ahead_seconds * 1000)
+    # Not ahead of the generation before: the times of refreshes in quick succession would run away from the clock.
+    return max(time.time_ns() // 1_000_000 + int(ahead_seconds * 1000), publication_ms(data_dir))
 
 
 class Seen(IntEnum):

@@ -40,6 +40,7 @@ from snapshot.related_changes import NAME as RELATED_CHANGES
 from snapshot.related_writer import RelatedWriter
 from snapshot.relation_rows import RelationBatch, check_relations
 from snapshot.relations import Relations, has_relations
+from snapshot.remains import was_published
 from snapshot.resource_types import GROUPS, USERS, ResourceType, resource_types
 from snapshot.scim import USER, ScimVersion
 from snapshot.sources import open_source
@@ -57,7 +58,6 @@ from snapshot.store import (
     read_current,
     stage,
     supersede_quarantine,
-    was_published,
     writer_lock,
 )
 from snapshot.tombstones import Tombstones
@@ -220,6 +220,7 @@ class _Refresh:
         with self._phase("changes"):
             facts, emptied = self._compare(users)
             type_changes = self._compare_related()
+            emptied |= self._emptied_related()
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
@@ -548,6 +549,18 @@ class _Refresh:
                     line = {"change": kind, "type": name, "id": resource_id, "displayName": display}
                     file.write(orjson.dumps(line) + b"\n")
                 found[name] = ChangeFacts(**counts)
+        return found
+
+    def _emptied_related(self) -> dict[str, EmptiedFacts]:
+        """Return the attributes that were filled for some group or entitlement and are empty now."""
+        found: dict[str, EmptiedFacts] = {}
+        previous = self._previous
+        names = [name for name in self._related if previous is not None and previous.count(name)]
+        if previous is None or not names:
+            return found
+        with Comparison(previous.index, self._directory / INDEX_NAME, self._marker_ms) as comparison:
+            for name in names:
+                found |= comparison.emptied_related(name)
         return found
 
     def _related_changes(self, name: str) -> Iterator[tuple[str, str, str | None]]:

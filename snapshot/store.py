@@ -5,6 +5,7 @@ DATA_DIR/
     CURRENT                     the number of the newest generation, replaced in one step
     NUMBER                      the highest number that a generation in quarantine had
     SUPERSEDED                  the highest number of those in quarantine that are void
+    served.jsonl                since when the server has been serving which generation
     generations/00000042/       immutable once it has this name
     quarantine/00000043/        refused by the guard, waits for approve or reject
 
@@ -47,6 +48,7 @@ QUARANTINE = "quarantine"
 CURRENT = "CURRENT"
 NUMBER = "NUMBER"
 SUPERSEDED = "SUPERSEDED"
+SERVED = "served.jsonl"
 MANIFEST = "manifest.json"
 CREATING = ".creating-"
 # Beyond 18 digits a number fits no 64-bit integer: it is damage, and could neither be shown nor counted on.
@@ -176,11 +178,6 @@ def readable_current(data_dir: Path) -> int | None:
     if there and (number is None or number < there[0]):
         return there[-1]
     return number or None
-
-
-def was_published(data_dir: Path) -> bool:
-    """Tell whether anything was ever published here, also if nothing of it can be read any more."""
-    return (data_dir / CURRENT).exists() or bool(list_numbers(data_dir / GENERATIONS))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -350,7 +347,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
         number = 1 + max(
             (
                 readable_current(data_dir) or 0,
-                _read_number(data_dir / NUMBER),
+                read_number(data_dir / NUMBER),
                 *list_numbers(data_dir / GENERATIONS)[-1:],
                 *list_numbers(data_dir / QUARANTINE)[-1:],
             )
@@ -363,7 +360,7 @@ def stage(data_dir: Path) -> Iterator[Staging]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _read_number(path: Path) -> int:
+def read_number(path: Path) -> int:
     """Return the number in a small file; 0 if there is none."""
     try:
         text = path.read_text("ascii").strip()
@@ -450,7 +447,7 @@ def supersede_quarantine(data_dir: Path) -> None:
     Since it was refused, a refresh has found what is being served to be right, or another one of them was approved.
     """
     newest = max(list_numbers(data_dir / QUARANTINE), default=0)
-    if newest > _read_number(data_dir / SUPERSEDED):
+    if newest > read_number(data_dir / SUPERSEDED):
         replace_file(data_dir / SUPERSEDED, f"{directory_name(newest)}\n".encode())
 
 
@@ -467,7 +464,7 @@ def waiting_numbers(data_dir: Path) -> list[int]:
 
 def _newest_known(data_dir: Path) -> int:
     """Return the number up to which a generation in quarantine is void."""
-    return max(readable_current(data_dir) or 0, _read_number(data_dir / SUPERSEDED))
+    return max(readable_current(data_dir) or 0, read_number(data_dir / SUPERSEDED))
 
 
 def prune_quarantine(data_dir: Path, keep: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import tempfile
+import time
 import weakref
 from contextlib import closing
 from pathlib import Path
@@ -187,10 +188,16 @@ class World:
     """One folder, one server, one clock."""
 
     def __init__(
-        self, template: Template, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], max_pins: int
+        self,
+        template: Template,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        max_pins: int,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._run = loop.run_until_complete
         self._clock = clock
+        self._wall_clock = wall_clock
         self._max_pins = max_pins
         self.folder = template.folder()
         self.config = template.config(self.folder)
@@ -230,7 +237,7 @@ class World:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def _start(self) -> None:
-        self.live = LiveSnapshot(self.config.data_dir)
+        self.live = LiveSnapshot(self.config.data_dir, clock=self._clock, wall_clock=self._wall_clock)
         await self.live.poll()
         # What this server process has taken up, by generation.
         self.snapshots: dict[int, weakref.ref] = {}

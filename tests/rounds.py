@@ -19,6 +19,7 @@ from snapshot.store import (
     CREATING,
     GENERATIONS,
     QUARANTINE,
+    SERVED,
     generation_directory,
     list_numbers,
     quarantine_directory,
@@ -198,7 +199,9 @@ class Ledger:
 
 
 # What may lie in the data folder when nobody writes.
-LASTING = {"LOCK", "LOCK.pid", "CURRENT", "NUMBER", "SUPERSEDED", "audit.jsonl", GENERATIONS, QUARANTINE}
+LASTING = {"LOCK", "LOCK.pid", "CURRENT", "NUMBER", "SUPERSEDED", "audit.jsonl", SERVED, GENERATIONS, QUARANTINE}
+# Written by the server, which lives.
+OF_THE_SERVER = f"{SERVED}.tmp"
 
 
 class FolderCheck:
@@ -216,7 +219,7 @@ class FolderCheck:
         self.current = number
         for entry in self._data_dir.iterdir() if self._data_dir.is_dir() else ():
             temporary = entry.name.startswith(CREATING) or entry.name in {"CURRENT.tmp", "NUMBER.tmp", "SUPERSEDED.tmp"}
-            assert temporary or entry.name in LASTING, entry.name
+            assert temporary or entry.name in LASTING | {OF_THE_SERVER}, entry.name
         numbers = list_numbers(self._data_dir / GENERATIONS)
         assert not number or number in numbers, "CURRENT names what is not there"
         for item in numbers:
@@ -234,7 +237,7 @@ class FolderCheck:
     def after_success(self) -> int:
         """Check that nothing is left of the dead, and that the newest generations are kept; return CURRENT."""
         number = self.after_death()
-        names = {entry.name for entry in self._data_dir.iterdir()}
+        names = {entry.name for entry in self._data_dir.iterdir()} - {OF_THE_SERVER}
         assert {"LOCK", "LOCK.pid", "CURRENT", GENERATIONS} <= names <= LASTING
         numbers = list_numbers(self._data_dir / GENERATIONS)
         assert number == numbers[-1]
@@ -290,7 +293,8 @@ class Reader:
                 assert not users
                 assert floor <= known, f"nobody changed since round {known}, but round {floor} was seen"
             else:
-                assert number > known
+                # The same round once more if the server was later than the time stamped on it.
+                assert number >= known
                 assert ids_of(number)[len(STEADY) :] == [user["id"] for user in users]
                 self._ledger.saw(number, floor)
             self._ledger.count(imports=1)

@@ -136,16 +136,18 @@ def test_status_when_current_is_damaged(refused, capsys, text):
     """Without a good CURRENT the damage is told, with the newest generation, the scheduler and the quarantine: exit 1."""
     generations = refused.data_dir / "generations"
     (generations / "00000001").rename(generations / "00000003")
+    quarantine = refused.data_dir / "quarantine"
+    (quarantine / "00000002").rename(quarantine / "00000010")
     current = refused.data_dir / "CURRENT"
     current.unlink() if text is None else current.write_bytes(text)
     assert 1 == tool(refused, "status")
     found = capsys.readouterr()
     assert "" == found.err
-    for expected in (str(refused.data_dir), "Run a refresh", "50 users", "never run", "In quarantine: 2"):
+    for expected in (str(refused.data_dir), "Run a refresh", "50 users", "never run", "In quarantine: 10"):
         assert expected in found.out
     assert 1 == tool(refused, "status", "--json")
     facts = json.loads(capsys.readouterr().out)
-    assert (50, [2]) == (facts["generation"]["resource_types"]["User"]["count"], facts["quarantine"])
+    assert (50, [10]) == (facts["generation"]["resource_types"]["User"]["count"], facts["quarantine"])
     assert str(refused.data_dir) in facts["damage"]
 
 
@@ -166,6 +168,41 @@ def test_status_when_the_manifest_is_damaged(refused, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert (None, "2099-01-01T00:00:00Z") == (facts["generation"], facts["scheduler"]["paused_until"])
     assert str(path) in facts["damage"]
+
+
+def test_status_shows_what_waits(refused, capsys):
+    """A generation in quarantine that is void does not wait for anybody."""
+    assert 0 == tool(refused, "status")
+    assert "In quarantine: 2 (" in capsys.readouterr().out
+    refused.publish(people(50))  # the source is right again
+    assert 0 == tool(refused, "status")
+    assert "In quarantine" not in capsys.readouterr().out
+    assert 0 == tool(refused, "status", "--json")
+    assert [] == json.loads(capsys.readouterr().out)["quarantine"]
+
+
+@pytest.mark.parametrize("name", ["index.sqlite", "User.1.1.json", "User.2.0.offsets", "changes.jsonl"])
+@pytest.mark.parametrize("how", ["gone", "altered", "cut"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_status_when_a_file_is_damaged(folder, capsys, name, how, count):
+    """A damaged file of the generation in force is told, with the newest generation that can be served: exit 1."""
+    for number in range(1, count + 1):
+        folder.publish(people(10 * number))
+    assert 0 == tool(folder, "status")
+    capsys.readouterr()
+    path = folder.data_dir / "generations" / f"{count:08}" / name
+    raw = path.read_bytes() or b"?"
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(bytes([raw[0] ^ 1]) + raw[1:] if how == "altered" else raw + b"\0")
+    assert 1 == tool(folder, "status")
+    found = capsys.readouterr()
+    assert ("", True, count == 2) == (found.err, str(path) in found.out, "Generation 1, " in found.out)
+    assert "Nothing is published" not in found.out
+    assert 1 == tool(folder, "status", "--json")
+    facts = json.loads(capsys.readouterr().out)
+    assert (str(path) in facts["damage"], count == 2) == (True, facts["generation"] is not None)
 
 
 def test_status_after_a_refresh_without_change(folder, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -203,6 +204,14 @@ def success(generation: int, at: str) -> SchedulerStatus:
 def test_when_a_generation_was_confirmed(found, expected):
     """The later of publication and last success on that generation; times to come or without a meaning do not count."""
     assert expected == control.confirmed_ms(found, generation=7, created_ms=1_000_000)
+
+
+@pytest.mark.parametrize("found", [None, success(7, "1970-01-01T00:20:00Z"), success(6, "2999-01-01T00:00:00Z")])
+def test_nothing_is_confirmed_in_the_future(found):
+    """A generation whose time of publication is ahead of the clock was confirmed now, not later."""
+    before = int(time.time() * 1000)
+    confirmed = control.confirmed_ms(found, generation=7, created_ms=before + 60_000)
+    assert before <= confirmed <= time.time() * 1000
 
 
 @pytest.mark.parametrize(

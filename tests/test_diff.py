@@ -19,6 +19,7 @@ from snapshot.diff import Diff, open_pair
 from snapshot.diff_formats import _cell
 from snapshot.errors import PublishRefusedError
 from snapshot.quarantine_commands import decide
+from snapshot.store import FORMAT_VERSION
 
 TREE = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "format-1"
@@ -326,10 +327,10 @@ def test_a_damaged_generation_is_not_compared(four, capsys, name):
 
 @pytest.mark.parametrize("style", ["text", "json", "csv"])
 def test_an_older_format(directory, capsys, style):
-    """A generation of format 1 is compared with one of format 2, in both directions."""
+    """A generation of an older format is compared with one of this one, in both directions."""
     shutil.copytree(GOLDEN, directory.data_dir)
     manifest = publish(directory, row(1, id="E1", first="Given1"), row(20, id="E20"))
-    assert (3, 3) == (manifest.generation, manifest.format_version)
+    assert (3, FORMAT_VERSION) == (manifest.generation, manifest.format_version)
     found = document(directory, capsys, 2, 3, "--values")
     assert {"removed", "changed", "added"} == {item["change"] for item in found["changes"]}
     given = next(item for item in found["changes"][-2]["attributes"] if item["path"] == "name.givenName")

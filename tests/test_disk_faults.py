@@ -27,10 +27,11 @@ from open_server import ServerProcess, server_process
 from people_folder import PeopleFolder, people
 from small_disk import PAGE_BYTES, SmallDisk, in_namespace, obey_permissions, small_disk
 
+from server.served import read_served
 from snapshot import control, worker
 from snapshot.errors import SourceError
 from snapshot.folder import locked_folder
-from snapshot.store import list_numbers, read_current, writer_lock
+from snapshot.store import SERVED, list_numbers, read_current, writer_lock
 from snapshot.worker import refresh_outcome, refresh_with_deadline
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def served(folder: PeopleFolder) -> Iterator[ServerProcess]:
     folder.publish(people(PEOPLE))
     with server_process(folder.toml()) as server:
         server.wait_for(lambda users: len(users) == PEOPLE)
+        wait_until((folder.data_dir / SERVED).exists)
         yield server
 
 
@@ -119,9 +121,10 @@ def check_recovery(folder: PeopleFolder, server: ServerProcess, count: int = PEO
     outcome = refresh_with_deadline(folder.config, on_progress=lambda _: None)
     assert ("published", "") == (outcome.state, outcome.reason)
     server.wait_for(lambda users: len(users) == count)
+    wait_until(lambda: f"{SERVED}.tmp" not in names_in(folder.data_dir))  # the server may be writing it
     left = names_in(folder.data_dir) - {"ballast"}
     locks = {"LOCK", "LOCK.pid", "SCHEDULER.LOCK", "SCHEDULER.LOCK.pid"}
-    assert left <= locks | {"CURRENT", "NUMBER", "generations", "quarantine", "requests", "status.json"}
+    assert left <= locks | {"CURRENT", "NUMBER", "generations", "quarantine", "requests", "status.json", SERVED}
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -184,6 +187,7 @@ def test_the_programs_on_a_full_disk(request: pytest.FixtureRequest, tmp_path: P
         folder.fill(people(PEOPLE + 2))
         assert 0 == scheduler(folder, "--once").returncode
         server.wait_for(lambda users: len(users) == PEOPLE + 2)
+        wait_until(lambda: 2 == len(read_served(folder.data_dir)))
         before, status = server.body(), (folder.data_dir / "status.json").read_bytes()
         control.ask_refresh(folder.data_dir, asked_by="test")
         control.take_requests(folder.data_dir)

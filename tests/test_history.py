@@ -8,10 +8,11 @@ import time
 import pytest
 from people_folder import PeopleFolder, people, person
 
+from snapshot.approval import approve, reject
 from snapshot.errors import PublishRefusedError
 from snapshot.filter import parse_filter
 from snapshot.scim import USER
-from snapshot.store import generation_directory, read_current
+from snapshot.store import generation_directory, read_current, writer_lock
 
 CUSTOM = "urn:okta:acme_hr_1:1.0:user:custom"
 COLUMNS = "id, login, mail, state, touched, dept, boss, hired"
@@ -197,6 +198,20 @@ def test_times_grow_whatever_the_clock(folder, monkeypatch):
         last = manifest.created_at
 
 
+@pytest.mark.parametrize("seconds", [0, 0.7])
+def test_times_do_not_run_away_from_the_clock(folder, monkeypatch, seconds):
+    """However quickly refreshes follow each other, the newest time is ahead of the clock by one guess, and grows."""
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    poll_seconds = folder.config.server.poll_seconds
+    last = folder.publish(people(3)).created_ms
+    for turn in range(12):
+        now += int(seconds * 1e9)
+        created = folder.publish([*people(2), person(3, mail=f"m{turn}@x.com")]).created_ms
+        assert last < created <= now // 1_000_000 + 2000 * poll_seconds + 1000
+        last = created
+
+
 def test_one_kind_of_phone_that_is_suddenly_gone(folder):
     """A column that fills only the addresses of one type is watched too."""
     folder.settings["guard"] = {}
@@ -242,6 +257,59 @@ def test_a_folder_whose_generations_are_gone(folder, text):
     (folder.data_dir / "CURRENT").write_bytes(text)
     with pytest.raises(PublishRefusedError, match="nothing to compare with"):
         folder.publish(people(2))
+
+
+def empty(folder: PeopleFolder) -> None:
+    """Take away everything that was published."""
+    shutil.rmtree(folder.data_dir / "generations")
+    (folder.data_dir / "CURRENT").unlink()
+
+
+def refuse(folder: PeopleFolder, count: int, match: str) -> int:
+    with pytest.raises(PublishRefusedError, match=match) as caught:
+        folder.publish(people(count))
+    return caught.value.generation
+
+
+@pytest.mark.parametrize("left", ["quarantine", "NUMBER", "audit.jsonl", "served.jsonl", "rejected"])
+def test_an_emptied_folder(folder, left):
+    """Whatever tells that people were published before, the next generation is no first one: it waits for a person."""
+    folder.settings["guard"] = {}
+    folder.publish(people(20))
+    number = refuse(folder, 5, "15 of 20 users are gone")
+    if left == "audit.jsonl":
+        with writer_lock(folder.data_dir):
+            approve(folder.config, number, who="test")
+    if left == "rejected":
+        with writer_lock(folder.data_dir):
+            reject(folder.config, number, who="test")
+    empty(folder)
+    if left == "served.jsonl":
+        (folder.data_dir / "served.jsonl").write_bytes(b'{"at_ms":1,"created_ms":1}\n')
+    kept = (
+        {"quarantine", "NUMBER"}
+        if left == "quarantine"
+        else {"audit.jsonl", "NUMBER"}
+        if left == "rejected"
+        else {left}
+    )
+    for path in folder.data_dir.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refuse(folder, 5, "nothing to compare with")
+    refuse(folder, 6, "nothing to compare with")
+
+
+@pytest.mark.parametrize("is_rejected", [False, True])
+def test_a_first_generation_after_refused_ones(folder, is_rejected):
+    """A first generation needs no word of a person, also if generations before it were refused for holding nobody."""
+    folder.settings["guard"] = {}
+    number = refuse(folder, 0, "no user at all")
+    if is_rejected:
+        with writer_lock(folder.data_dir):
+            reject(folder.config, number, who="test")
+        refuse(folder, 0, "no user at all")
+    assert folder.publish(people(3)).generation == number + 1 + is_rejected
 
 
 def test_a_rejected_row_whose_id_is_no_text(folder):

@@ -18,7 +18,7 @@ from snapshot.errors import PublishRefusedError
 from snapshot.guard import reasons_to_refuse
 from snapshot.progress import summary
 from snapshot.scim import GROUP, USER
-from snapshot.store import ChangeFacts, Manifest, TypeFacts
+from snapshot.store import ChangeFacts, EmptiedFacts, Manifest, TypeFacts, writer_lock
 from snapshot.worker import refresh_with_deadline
 
 
@@ -37,6 +37,39 @@ def manifest(groups: int, memberships: int) -> Manifest:
         files={},
         links={"groups": memberships},
     )
+
+
+@pytest.mark.parametrize(
+    ("digest", "changed", "of_users", "limits", "refused"),
+    [
+        ("new", 51, 0, {}, ["51 of 100 resources of type Group"]),
+        ("new", 50, 5, {}, []),
+        ("old", 100, 10, {}, []),  # a source may change everything for good reasons
+        ("new", 100, 6, {}, ["6 of 10 users", "100 of 100 resources of type Group"]),
+        ("new", 100, 0, {"max_changed_percent": 100}, []),
+        ("new", 100, 0, {"enabled": False}, []),
+    ],
+)
+def test_a_changed_configuration(digest, changed, of_users, limits, refused):
+    """Users and each other type count by themselves when a changed configuration changes most of them."""
+    facts = {"changes": ChangeFacts(changed=of_users), "type_changes": {"Group": ChangeFacts(changed=changed)}}
+    before, after = manifest(100, 100), msgspec.structs.replace(manifest(100, 100), config_digest=digest, **facts)
+    before = msgspec.structs.replace(before, config_digest="old")
+    reasons = reasons_to_refuse(Guard(**limits), after, before)
+    assert [f"and {item} with them" for item in refused] == [reason.split(", ")[-2] for reason in reasons]
+
+
+@pytest.mark.parametrize(
+    ("filled", "emptied", "refused"),
+    [(100, 21, True), (100, 20, False), (50, 11, True), (50, 10, False), (49, 49, False)],
+)
+def test_an_attribute_of_groups_that_is_emptied(filled, emptied, refused):
+    """What most groups had, of all groups, may be lost by a fifth of them, or ten; what fewer had is not watched."""
+    facts = {"Group description": EmptiedFacts(filled=filled, emptied=emptied)}
+    after = msgspec.structs.replace(manifest(100, 100), emptied=facts)
+    reasons = reasons_to_refuse(Guard(), after, manifest(100, 100))
+    told = f"description was filled for {filled} resources of type Group and is now empty for {emptied} of them"
+    assert refused == any(told in reason for reason in reasons) == bool(reasons)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +163,53 @@ def test_most_groups_gone(folder, capsys):
     assert 0 == tool(folder, "quarantine", "--json")
     (found,) = json.loads(capsys.readouterr().out)
     assert 11 == len(found["first_resources"])
+
+
+def test_a_changed_mapping_of_groups(folder):
+    """A mapping that changes most groups waits, although nobody is changed by it; the same from the source does not."""
+    folder.settings["groups"]["description"] = "about"
+    folder.write("teams", *((f"T{number:02}", f"Team {number}", "about us") for number in range(20)))
+    with pytest.raises(PublishRefusedError) as caught:
+        folder.refresh()
+    (reason,) = caught.value.reasons
+    assert "and 20 of 20 resources of type Group with them" in reason
+    with writer_lock(folder.data_dir):
+        approve(folder.config, caught.value.generation, who="test")
+    folder.write("teams", *((f"T{number:02}", f"Team {number}", "changed") for number in range(20)))
+    assert {"Group": ChangeFacts(changed=20)}.items() <= folder.refresh().type_changes.items()
+
+
+@pytest.mark.parametrize("what", ["Group", "License"])
+def test_an_attribute_of_groups_or_entitlements_that_is_suddenly_empty(folder, what):
+    """A column of groups or entitlements that is suddenly empty for many is refused; for a few it is not."""
+    table = {"Group": "teams", "License": "licenses"}[what]
+    path = {"Group": "urn:okta:custom:group:1.0:description", "License": "description"}[what]
+    folder.settings["groups"]["description"] = "about"
+    folder.settings["guard"] = {"enabled": False}
+    folder.write(table, *((f"X{number:02}", f"X {number}", "about us") for number in range(30))).refresh()
+    folder.settings["guard"] = {}
+    folder.run(f"UPDATE {table} SET about = NULL WHERE id < 'X10'")
+    manifest = folder.refresh()
+    assert {f"{what} {path}": EmptiedFacts(filled=30, emptied=10)} == manifest.emptied
+    folder.run(f"UPDATE {table} SET about = '' WHERE id < 'X21'")
+    with pytest.raises(PublishRefusedError) as caught:
+        folder.refresh()
+    assert [f"{path} was filled for 20 resources of type {what} and is now empty for 11 of them"] == [
+        reason.partition(", at most")[0] for reason in caught.value.reasons
+    ]
+
+
+def test_groups_that_lose_all_their_members(folder):
+    """Members are watched as any attribute: many small groups without members are refused beside one large one."""
+    folder.settings["guard"] = {"enabled": False}
+    everybody = [(f"E{number}", "T00") for number in range(30)]
+    folder.write("in_team", *everybody, *((f"E{number}", f"T{number:02}") for number in range(1, 15))).refresh()
+    folder.settings["guard"] = {"always_allowed_related_removed": 20}
+    folder.run("DELETE FROM in_team WHERE team > 'T00'")
+    with pytest.raises(PublishRefusedError) as caught:
+        folder.refresh()
+    (reason,) = caught.value.reasons
+    assert "members was filled for 15 resources of type Group and is now empty for 14 of them" in reason
 
 
 def test_all_assignments_of_one_type_gone(folder):

@@ -177,7 +177,9 @@ async def test_a_broken_cursor_is_invalid(directory, change):
         assert (400, "invalidCursor") == error(await api.get(f"v2/Users?count=2&cursor={changed}"))
 
 
-PLACES = st.builds(Place, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
+PLACES = st.builds(
+    Place, st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)
+)
 
 
 @given(PLACES, st.binary(max_size=40), st.binary(max_size=40))

@@ -7,6 +7,7 @@ import gc
 import logging
 import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from server_fixtures import Directory, person, serving, wait_a_tick
@@ -15,15 +16,21 @@ from server.live import Folder, LiveSnapshot, Waiting
 from snapshot.control import SchedulerStatus
 from snapshot.errors import CorruptGenerationError, FormatVersionError, StoreError
 
+if TYPE_CHECKING:
+    from server.served import Note
+
 
 class FakeManifest:
     resource_types: dict = {}  # noqa: RUF012
 
+    def __init__(self, created_ms: int):
+        self.created_ms = created_ms
+
 
 class FakeSnapshot:
-    def __init__(self, generation: int):
+    def __init__(self, generation: int, created_ms: int | None = None):
         self.generation = generation
-        self.manifest = FakeManifest()
+        self.manifest = FakeManifest(generation * 1000 if created_ms is None else created_ms)
 
 
 class FakeFolder:
@@ -40,6 +47,9 @@ class FakeFolder:
         self.status: SchedulerStatus | None = None
         self.quarantine: dict[int, tuple[str, ...] | None] | OSError = {}
         self.reads: list[int] = []
+        self.notes: tuple[Note, ...] | Exception = ()
+        self.writes: list[tuple[Note, ...]] = []
+        self.write_error: Exception | None = None
         folder = Folder(
             read_current=self._current,
             open_newest=self._open,
@@ -48,8 +58,26 @@ class FakeFolder:
             list_generations=lambda _path: self.generations,
             waiting_numbers=self._waiting_numbers,
             read_refused=self._read_refused,
+            read_served=self._read_served,
+            write_served=self._write_served,
         )
-        self.live = LiveSnapshot(Path("data"), folder=folder, clock=lambda: self.now)
+        self.folder = folder
+        self.start()
+
+    def start(self):
+        """Begin a server process."""
+        self.live = LiveSnapshot(Path("data"), folder=self.folder, clock=lambda: self.now, wall_clock=lambda: self.now)
+
+    def _read_served(self, _path):
+        if isinstance(self.notes, Exception):
+            raise self.notes
+        return self.notes
+
+    def _write_served(self, _path, notes):
+        self.writes.append(notes)
+        if self.write_error is not None:
+            raise self.write_error
+        self.notes = notes
 
     def _current(self, _path):
         if isinstance(self.number, Exception):

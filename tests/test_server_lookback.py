@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -153,10 +154,25 @@ def test_an_instant_is_moved_exactly(text, seconds, expected):
     assert parse_instant(expected) is not None
 
 
-def test_both_lower_bounds_are_moved():
-    """`ge` is a lower bound of an incremental import as `gt` is."""
-    tree = look_back(parse_filter('meta.lastModified ge "2026-01-01T00:05:00Z"'), 300)
-    assert ("ge", "2026-01-01T00:00:00.000000Z") == (tree.op, tree.value)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "meta.lastModified gt {}", "meta.lastModified ge {}", "not (meta.lastModified le {})",
+        "not (meta.lastModified lt {})", "not (not (meta.lastModified gt {}))", "meta[lastModified gt {}]",
+        "meta[not (lastModified le {})]", "not (meta.lastModified le {} or not (active eq true))",
+        'not (meta.lastModified gt "2026-01-01T00:05:00Z" and not (meta.lastModified ge {}))',
+    ],
+)  # fmt: skip
+def test_every_lower_bound_is_moved(form):
+    """What bounds from below is moved, however it is written: `ge` as `gt`, and what is not `le` and not `lt`."""
+    moved_by_hand, text = (
+        form.format(f'"{moment}"') for moment in ("2026-01-01T00:00:00.000000Z", "2026-01-01T00:05:00Z")
+    )
+    assert without_positions(parse_filter(moved_by_hand)) == without_positions(look_back(parse_filter(text), 300))
+
+
+def without_positions(tree) -> str:
+    return re.sub(r"position=\d+", "", repr(tree))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +181,8 @@ def test_both_lower_bounds_are_moved():
         'meta.lastModified gt "yesterday"', "meta.lastModified gt 5", "meta.lastModified gt true",
         'meta.lastModified le "2026-01-01T00:00:00Z"', 'meta.lastModified eq "2026-01-01T00:00:00Z"',
         'meta.created gt "2026-01-01T00:00:00Z"', 'userName eq "2026-01-01T00:00:00Z"', "title pr",
-        'not (meta.lastModified gt "2026-01-01T00:00:00Z")',
+        'not (meta.lastModified gt "2026-01-01T00:00:00Z")', 'not (not (meta.lastModified le "2026-01-01T00:00:00Z"))',
+        'meta[lastModified le "2026-01-01T00:00:00Z"]', 'emails[lastModified gt "2026-01-01T00:00:00Z"]',
     ],
 )  # fmt: skip
 def test_what_is_left_as_it_is(text):

@@ -155,6 +155,7 @@ CASES = [
     Case("column-vanished-from-query", "missing_column", "Invalid column name 'title'", Fault("missing-column", match="SELECT id", column="title"), source={"users": {"query": QUERY}}),
     Case("type-changed-unusable", "guard", "12 of 12 rows are rejects", Fault("changed-type", match=STAR, column="hired", type="time(0)"), state="refused"),
     Case("type-changed-usable", "", "", Fault("changed-type", match=STAR, column="id", type="nvarchar(20)"), state="published"),
+    # The driver makes a question mark of it, so there is nothing to tell: docs/sql-server.md, "Broken characters".
     Case("lone-surrogate", "", "", Fault("lone-surrogate", match=STAR, column="title", after_rows=STRUCK - 1), state="published", title="bad ? surrogate"),
     Case("ten-megabytes-in-one-cell", "", "", Fault("huge-cell", match=STAR, column="title", after_rows=STRUCK - 1), state="published", title="x" * 5_000_000),
     Case("permission", "permission", "SELECT permission was denied on the object 'Users'", Fault("permission", match=STAR)),

@@ -139,6 +139,20 @@ def test_a_lone_surrogate_is_sent_as_it_is() -> None:
             assert "bad \ud800 surrogate" != row[1]
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ("bad \ud800 surrogate", "bad ? surrogate"), ("\udc00 first", "? first"), ("swapped \udc00\ud83d.", "swapped ??."),
+        ("at the end \ud83d", "at the end "), ("typed ?", "typed ?"), ("stored \ufffd", "stored \ufffd"), ("\U0001f600", "\U0001f600"),
+    ],
+)  # fmt: skip
+def test_what_pymssql_makes_of_broken_characters(sent: str, seen: str) -> None:
+    """A lone surrogate cannot be told from a question mark, nor U+FFFD from one that is stored; see docs/sql-server.md."""
+    with TdsServer() as server, contextlib.closing(via_pymssql(server)) as connection:
+        server.answer("texts", Result([Column("name", "nvarchar(50)")], [(sent,)]))
+        assert [(seen,)] == rows_of(connection, "texts")
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_huge_cell_arrives_whole(client: str) -> None:
     """One cell of ten megabytes passes."""
