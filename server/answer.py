@@ -50,6 +50,8 @@ class Answer(web.StreamResponse):
         self._pieces = pieces
         # The bytes of the body.
         self.size = sum(map(len, pieces))
+        # Set on every answer before it is sent.
+        self.request_id = ""
         self._request: web.BaseRequest | None = None
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
@@ -73,7 +75,8 @@ class Answer(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """Return status line and header lines."""
-        own = [f"{name}: {value}" for name, value in self.headers.items()]
+        own = [f"{name}: {value}" for name, value in self.headers.items()] if self.headers else []
+        own.append(f"X-Request-Id: {self.request_id}")
         if _FORBIDDEN.search("".join(own)):
             raise ValueError("A header value holds a control character.")
         if self.size or (self.status != HTTPStatus.NOT_MODIFIED and request.method != "HEAD"):
@@ -86,8 +89,12 @@ class Answer(web.StreamResponse):
         elif version == _HTTP_1_0:
             own.append("Connection: keep-alive")
         own.append("\r\n")
-        first = f"HTTP/{version[0]}.{version[1]} {self.status} {self.reason}\r\n"
-        return b"".join((first.encode(), self._common, "\r\n".join(own).encode()))
+        return b"".join((_first_line(version, self.status, self.reason), self._common, "\r\n".join(own).encode()))
+
+
+@lru_cache(maxsize=128)
+def _first_line(version: tuple[int, int], status: int, reason: str) -> bytes:
+    return f"HTTP/{version[0]}.{version[1]} {status} {reason}\r\n".encode()
 
 
 @lru_cache(maxsize=1)

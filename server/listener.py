@@ -202,7 +202,7 @@ class ScimRequestHandler(web.RequestHandler):
             log.error("unexpected error", exc_info=exc, extra={"facts": {"request_id": request_id}})
         version = self._router.resolve(self._target(request, exc)).version
         response = error_answer(error, version)
-        response.headers["X-Request-Id"] = request_id
+        response.request_id = request_id
         response.force_close()
         facts = {"request_id": request_id, "status": error.status, "peer": request.remote}
         log.info("malformed request", extra={"facts": {**facts, "reason": type(exc).__name__}})

@@ -6,6 +6,7 @@ A plain page parses and makes no JSON: it is one slice of the mapped file betwee
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -148,6 +149,8 @@ async def _named(request: web.BaseRequest, client: Client, name: ListName, place
 
 
 def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ...]) -> Query:
+    if search.filter is None and search.sort_by is None:
+        return _whole_list(types)
     facts = request[FACTS]
     urns = facts.directory.endpoints[facts.route.version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
@@ -156,6 +159,13 @@ def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ..
     is_import = sort is None and bool(whole_type) and (tree is None or is_incremental(tree))
     order = f"{'-' if sort.descending else '+'}{str(sort.path).casefold()}" if sort else None
     return Query(ListName(whole_type, search.filter, is_import, order), types, tree, sort)
+
+
+@lru_cache(maxsize=64)
+def _whole_list(types: tuple[str, ...]) -> Query:
+    """Return the query of everything there is of these types, in their own order."""
+    whole_type = types[0] if len(types) == 1 else ""
+    return Query(ListName(whole_type, None, bool(whole_type)), types, None, None)
 
 
 def _identity(request: web.BaseRequest, query: Query) -> bytes:

@@ -85,7 +85,7 @@ async def _answer(app: web.Application, request: web.BaseRequest, handler: Handl
         told = {"request_id": request_id, "path": shown_path(route)}
         log.exception("unexpected error", extra={"facts": {**_app(facts), **told}})
         response = error_answer(InternalError(request_id), route.version)
-    response.headers["X-Request-Id"] = request_id
+    response.request_id = request_id
     _log(request, facts, response, started)
     return response
 
@@ -94,7 +94,8 @@ def _check_limits(request: web.BaseRequest) -> None:
     """Refuse what is too large with the status that says so; the parser's own limits lie far above."""
     if len(request.raw_path) > MAX_TARGET_BYTES:
         raise UriTooLongError(f"The request target has more than {MAX_TARGET_BYTES} bytes.")
-    size = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in request.raw_headers)
+    fields = request.raw_headers
+    size = sum(map(len, itertools.chain.from_iterable(fields))) + _FIELD_OVERHEAD_BYTES * len(fields)
     if size > MAX_HEADER_BYTES:
         raise HeadersTooLargeError(f"The header fields have more than {MAX_HEADER_BYTES} bytes.")
     if (request.content_length or 0) > MAX_BODY_BYTES:
