@@ -107,7 +107,11 @@ class Index:
         """
         selection = self._selection(resource_type)
         condition, values = selection.condition(tree) if tree is not None else ("1", [])
-        join, order = selection.order(sort) if sort is not None else ("", "ordinal")
+        if sort is not None:
+            join, order = selection.order(sort)
+        else:
+            # SQLite would rather read the whole table in its order than sort the few that a B-tree leads to.
+            join, order = "", "+ordinal" if tree is not None and selection.is_bounded(tree) else "ordinal"
         if not self.has(resource_type):
             return array("Q")
         db = self._db if tree is not None and self.is_quick(resource_type, tree) else self._scans

@@ -56,6 +56,19 @@ class Selection:
         found = self._looked_up(tree)
         return found is not None and (not self._attributes.is_plural(found) or attribute_name(found) in _FEW_EACH)
 
+    def is_bounded(self, tree: Filter) -> bool:
+        """Tell whether a B-tree leads to the resources: by a value, or by the time since when they are as they are."""
+        if isinstance(tree, And):
+            return self.is_bounded(tree.left) or self.is_bounded(tree.right)
+        if isinstance(tree, Or):
+            return self.is_bounded(tree.left) and self.is_bounded(tree.right)
+        if not isinstance(tree, Comparison) or tree.value is None:
+            return False
+        found = self._attributes.find(tree.path)
+        if found is None or not found.indexed or self._attributes.is_plural(found):
+            return False
+        return tree.op in {"gt", "ge"} if found.kind == PUBLISHED else tree.op == "eq"
+
     def condition(self, tree: Filter) -> Sql:
         """Return a condition on rows of the main table, and its values; FilterError if it has no meaning."""
         scans = sum(self._looked_up(term) is None for term in _terms(tree))
