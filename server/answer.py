@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     Piece = bytes | memoryview
 
 # People's data: no cache keeps it, no browser guesses another type. No word on versions of the software.
-_COMMON = b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nServer: scim-snapshot\r\n"
+# Vary: server/compression.py.
+_COMMON = (
+    b"Cache-Control: no-store\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nServer: scim-snapshot\r\n"
+)
 _HEADERS = {
     version: b"Content-Type: %b; charset=utf-8\r\n%b" % (version.media_type.encode(), _COMMON)
     for version in ScimVersion
@@ -47,12 +50,18 @@ class Answer(web.StreamResponse):
     ) -> None:
         super().__init__(status=status, headers=headers)
         self._common = common
-        self._pieces = pieces
+        self.pieces = pieces
         # The bytes of the body.
         self.size = sum(map(len, pieces))
         # Set on every answer before it is sent.
         self.request_id = ""
         self._request: web.BaseRequest | None = None
+
+    def encode(self, coding: str, body: bytes) -> None:
+        """Put an encoded body in the place of the pieces."""
+        self.pieces = (body,)
+        self.size = len(body)
+        self.headers["Content-Encoding"] = coding
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Take the request that is answered; aiohttp calls this before `write_eof`."""
@@ -66,7 +75,7 @@ class Answer(web.StreamResponse):
         request, self._request = self._request, None
         if request is None:
             return
-        pieces, self._pieces = self._pieces, ()
+        pieces, self.pieces = self.pieces, ()
         head = self._head(request)
         is_head = request.method == "HEAD"
         whole = head if is_head or not self.size else b"".join((head, *pieces))

@@ -10,10 +10,11 @@ from aiohttp import web
 
 from server import discovery, operations, quarantine, resources
 from server.auth import authenticate
+from server.compression import Compressor
 from server.directories import Directories
 from server.directory import Directory
 from server.errors import NotFoundError, UnsupportedError
-from server.keys import DIRECTORIES, FACTS, HANDLER, REQUEST_LOG, SCANNERS
+from server.keys import COMPRESSOR, DIRECTORIES, FACTS, HANDLER, REQUEST_LOG, SCANNERS
 from server.middleware import make_canonical
 from server.request_log import LoggingRequestLog
 from server.routes import Area
@@ -48,6 +49,8 @@ def create_instance_app(directories: Sequence[Directory], *, request_log: Reques
     app[HANDLER] = make_canonical(app, _dispatch)
     app.cleanup_ctx.append(_access)
     app.cleanup_ctx.append(_scanners)
+    if app[DIRECTORIES].server.compression:
+        app.cleanup_ctx.append(_compressor)
     app.cleanup_ctx.append(_watch)
     return app
 
@@ -93,6 +96,12 @@ async def _scanners(app: web.Application) -> AsyncIterator[None]:
     app[SCANNERS] = executor
     yield
     executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _compressor(app: web.Application) -> AsyncIterator[None]:
+    compressor = app[COMPRESSOR] = Compressor()
+    yield
+    compressor.close()
 
 
 async def _watch(app: web.Application) -> AsyncIterator[None]:

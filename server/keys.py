@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from server.compression import Compressor
 from server.directories import Directories
 from server.request_log import RequestLog
 
@@ -24,6 +25,8 @@ DIRECTORIES: web.AppKey[Directories] = web.AppKey("directories", Directories)
 REQUEST_LOG: web.AppKey[RequestLog] = web.AppKey("request_log", RequestLog)
 # Evaluates filters that scan; few threads, so that many of them cannot slow the rest down.
 SCANNERS: web.AppKey[Executor] = web.AppKey("scanners", Executor)
+# Absent where server.compression is off.
+COMPRESSOR: web.AppKey[Compressor] = web.AppKey("compressor", Compressor)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from server.errors import (
     UnreadableError,
     UriTooLongError,
 )
-from server.keys import DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
+from server.keys import COMPRESSOR, DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
 from server.routes import SEARCH, Area, Route
 from snapshot.errors import FilterError, SortError, StoreError
 
@@ -85,6 +85,8 @@ async def _answer(app: web.Application, request: web.BaseRequest, handler: Handl
         told = {"request_id": request_id, "path": shown_path(route)}
         log.exception("unexpected error", extra={"facts": {**_app(facts), **told}})
         response = error_answer(InternalError(request_id), route.version)
+    if (compressor := app.get(COMPRESSOR)) is not None:
+        await compressor.compress(response, request.headers)
     response.request_id = request_id
     _log(request, facts, response, started)
     return response
