@@ -181,6 +181,8 @@ class Pins:
 
     def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
+        if following > total and start_index == 1 and not name.is_import:
+            return  # all of it on one page, from a run that nobody holds
         trail = run.trails.get(name)
         if trail is None:
             trail = run.trails[name] = Trail()

@@ -26,7 +26,7 @@ _MAX_DIGITS = 18
 _SHORT = 9
 _MAX_FIELDS = 64
 _FIRST_PAGE = 1
-_PAGING = frozenset({"startindex", "count"})
+_USUAL = frozenset({"startindex", "count", "filter"})
 _ASCENDING, _DESCENDING = "ascending", "descending"
 # No schema has so many; each name costs a little for every resource.
 MAX_ATTRIBUTES = 500
@@ -117,8 +117,8 @@ def search_request(raw: str, limits: Limits) -> SearchRequest:
     cursor = parameters.get("cursor") if limits.cursors else None
     start_index = _integer(parameters, "startIndex", InvalidValueError)
     count = _integer(parameters, "count", InvalidValueError if cursor is None else InvalidCountError)
-    if parameters.keys() <= _PAGING:
-        return checked(Asked(start_index, count), limits)
+    if parameters.keys() <= _USUAL:
+        return checked(Asked(start_index, count, parameters.get("filter")), limits)
     attributes, excluded = read_projection(parameters)
     asked = Asked(
         start_index=start_index,

@@ -95,7 +95,8 @@ async def _body(request: web.BaseRequest) -> bytes:
 async def _get(request: web.BaseRequest, resource_type: str, resource_id: str) -> Answer:
     facts = request[FACTS]
     version = facts.route.version
-    attributes, excluded = read_projection(parse_query(facts.route.query))
+    query = facts.route.query
+    attributes, excluded = read_projection(parse_query(query)) if query else ((), ())
     snapshot = newest_snapshot(request)
     facts.generation = snapshot.generation
     ordinal = snapshot.find(resource_type, resource_id)
