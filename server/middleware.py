@@ -127,8 +127,9 @@ def shown_path(route: Route) -> str:
     if route.parts is None:
         return f"{route.base}/(not UTF-8)"
     if route.area is Area.SCIM:
-        known = route.parts[:1]
-        text = "/".join((route.base, *known, *(part if part == SEARCH else "{id}" for part in route.parts[1:])))
+        text = "/".join(
+            [route.base, *route.parts[:1], *[part if part == SEARCH else "{id}" for part in route.parts[1:]]]
+        )
     else:
         text = "/" + "/".join(route.parts)
     if not text.isascii():
@@ -148,10 +149,11 @@ def _log(request: web.BaseRequest, facts: RequestFacts, response: Answer, starte
     request_log = facts.app[REQUEST_LOG]
     if not request_log.enabled(level):
         return
+    name = facts.app_name
     request_log.write(
         level,
         {
-            **_app(facts),
+            **({"app": name} if name else {}),
             "request_id": facts.request_id,
             "method": request.method,
             "path": shown_path(facts.route),
