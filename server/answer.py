@@ -1,7 +1,11 @@
-"""Bytes to a web.Response: media type of the version and the headers that every answer carries."""
+"""Answer: head and body as bytes that are ready, sent in one piece; media types and the headers that all carry."""
 
 from __future__ import annotations
 
+import re
+import time
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -13,34 +17,117 @@ from snapshot.scim import ScimVersion
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from aiohttp.abc import AbstractStreamWriter
+
     from server.errors import ScimError
 
+    Piece = bytes | memoryview
+
 # People's data: no cache keeps it, no browser guesses another type. No word on versions of the software.
-_COMMON = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "scim-snapshot"}
-_HEADERS = {version: {"Content-Type": f"{version.media_type}; charset=utf-8", **_COMMON} for version in ScimVersion}
-_PLAIN_HEADERS = {"Content-Type": "application/json; charset=utf-8", **_COMMON}
+# Vary: server/compression.py.
+_COMMON = (
+    b"Cache-Control: no-store\r\nVary: Accept-Encoding\r\nX-Content-Type-Options: nosniff\r\nServer: scim-snapshot\r\n"
+)
+_HEADERS = {
+    version: b"Content-Type: %b; charset=utf-8\r\n%b" % (version.media_type.encode(), _COMMON)
+    for version in ScimVersion
+}
+_PLAIN_HEADERS = b"Content-Type: application/json; charset=utf-8\r\n" + _COMMON
+# RFC 9110 section 5.5: nothing that could end a header field and begin another.
+_FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HTTP_1_0 = (1, 0)
+
+
+class Answer(web.StreamResponse):
+    """Sends what is ready: `common` header lines, those of `headers`, and the pieces of the body, copied once.
+
+    aiohttp's own Response takes a body that is one piece already, copies it again behind its head, and keeps it until
+    the next request of the connection. A piece may lie in a mapped file: nothing holds it once it was sent.
+    """
+
+    def __init__(
+        self, common: bytes, *pieces: Piece, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status=status, headers=headers)
+        self._common = common
+        self.pieces = pieces
+        # The bytes of the body.
+        self.size = sum(map(len, pieces))
+        # Set on every answer before it is sent.
+        self.request_id = ""
+        self._request: web.BaseRequest | None = None
+
+    def encode(self, coding: str, body: bytes) -> None:
+        """Put an encoded body in the place of the pieces."""
+        self.pieces = (body,)
+        self.size = len(body)
+        self.headers["Content-Encoding"] = coding
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        """Take the request that is answered; aiohttp calls this before `write_eof`."""
+        self._request = request
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 (aiohttp's signature)
+        """Send everything and wait until the client has taken nearly all of it."""
+        request, self._request = self._request, None
+        if request is None:
+            return
+        pieces, self.pieces = self.pieces, ()
+        head = self._head(request)
+        is_head = request.method == "HEAD"
+        whole = head if is_head or not self.size else b"".join((head, *pieces))
+        del pieces
+        await request.writer.write_eof(whole)
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        """Return status line and header lines."""
+        own = [f"{name}: {value}" for name, value in self.headers.items()] if self.headers else []
+        own.append(f"X-Request-Id: {self.request_id}")
+        if _FORBIDDEN.search("".join(own)):
+            raise ValueError("A header value holds a control character.")
+        if self.size or (self.status != HTTPStatus.NOT_MODIFIED and request.method != "HEAD"):
+            own.append(f"Content-Length: {self.size}")
+        own.append(f"Date: {_date(int(time.time()))}")
+        version = request.version
+        if not self._keep_alive:
+            if version > _HTTP_1_0:
+                own.append("Connection: close")
+        elif version == _HTTP_1_0:
+            own.append("Connection: keep-alive")
+        own.append("\r\n")
+        return b"".join((_first_line(version, self.status, self.reason), self._common, "\r\n".join(own).encode()))
+
+
+@lru_cache(maxsize=128)
+def _first_line(version: tuple[int, int], status: int, reason: str) -> bytes:
+    return f"HTTP/{version[0]}.{version[1]} {status} {reason}\r\n".encode()
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def scim_answer(
-    body: bytes, version: ScimVersion, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """Return an answer in the media type of a SCIM version."""
-    common = _HEADERS[version]
-    return web.Response(body=body, status=status, headers={**common, **headers} if headers else common)
+    version: ScimVersion, *body: Piece, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """Return an answer in the media type of a SCIM version; the body may come in pieces."""
+    return Answer(_HEADERS[version], *body, status=status, headers=headers)
 
 
-def unchanged_answer(headers: Mapping[str, str]) -> web.Response:
+def unchanged_answer(headers: Mapping[str, str]) -> Answer:
     """Return a 304: the headers that the 200 would have, but those of its body (RFC 9110 section 15.4.5)."""
-    return web.Response(status=HTTPStatus.NOT_MODIFIED, headers={**_COMMON, **headers})
+    return Answer(_COMMON, status=HTTPStatus.NOT_MODIFIED, headers=headers)
 
 
-def json_answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer outside the base paths: plain JSON."""
-    return web.Response(body=body, status=status, headers={**_PLAIN_HEADERS, **headers} if headers else _PLAIN_HEADERS)
+    return Answer(_PLAIN_HEADERS, body, status=status, headers=headers)
 
 
-def error_answer(error: ScimError, version: ScimVersion) -> web.Response:
+def error_answer(error: ScimError, version: ScimVersion) -> Answer:
     """Return the answer to an error, with the headers that belong to it."""
-    response = scim_answer(error_body(version, error), version, status=error.status)
-    response.headers.update(error.headers)
-    return response
+    return scim_answer(version, error_body(version, error), status=error.status, headers=error.headers)

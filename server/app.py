@@ -10,17 +10,19 @@ from aiohttp import web
 
 from server import discovery, operations, quarantine, resources
 from server.auth import authenticate
+from server.compression import Compressor
 from server.directories import Directories
 from server.directory import Directory
 from server.errors import NotFoundError, UnsupportedError
-from server.keys import DIRECTORIES, FACTS, REQUEST_LOG, SCANNERS
-from server.middleware import MAX_BODY_BYTES, make_canonical
+from server.keys import COMPRESSOR, DIRECTORIES, FACTS, HANDLER, REQUEST_LOG, SCANNERS
+from server.middleware import make_canonical
 from server.request_log import LoggingRequestLog
 from server.routes import Area
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from server.answer import Answer
     from server.live import LiveSnapshot
     from server.request_log import RequestLog
     from snapshot.config import Config
@@ -40,19 +42,25 @@ def create_instance_app(directories: Sequence[Directory], *, request_log: Reques
 
     Without a `request_log` the lines go through logging.
     """
-    app = web.Application(middlewares=(make_canonical(), authenticate), client_max_size=MAX_BODY_BYTES)
+    # For state and life alone. Requests go past its router and middlewares: docs/decisions/0017-past-the-router.md
+    app = web.Application()
     app[DIRECTORIES] = Directories(directories)
     app[REQUEST_LOG] = request_log or LoggingRequestLog()
-    # One route for everything: Okta doubles slashes and ids hold encoded ones, so Router reads the raw path.
-    # `.` would leave out a path that holds an encoded newline.
-    app.router.add_route("*", r"/{path:[\s\S]*}", _dispatch, expect_handler=_no_expectation)
+    app[HANDLER] = make_canonical(app, _dispatch)
     app.cleanup_ctx.append(_access)
     app.cleanup_ctx.append(_scanners)
+    if app[DIRECTORIES].server.compression:
+        app.cleanup_ctx.append(_compressor)
     app.cleanup_ctx.append(_watch)
     return app
 
 
-async def _dispatch(request: web.Request) -> web.StreamResponse:
+async def _dispatch(request: web.BaseRequest) -> Answer:
+    """Answer a request by its raw path: Okta doubles slashes, and ids hold encoded ones.
+
+    `Expect` is passed over: no body is wanted, so the final answer comes at once (RFC 9110 section 10.1.1).
+    """
+    await authenticate(request)
     facts = request[FACTS]
     route = facts.route
     if route.parts is None:
@@ -75,10 +83,6 @@ async def _dispatch(request: web.Request) -> web.StreamResponse:
     return await operations.handle_open(request)
 
 
-async def _no_expectation(_request: web.Request) -> None:
-    """Let `Expect` pass: no body is wanted, so the final answer comes at once (RFC 9110 section 10.1.1)."""
-
-
 async def _access(app: web.Application) -> AsyncIterator[None]:
     directories = app[DIRECTORIES]
     directories.open()
@@ -92,6 +96,12 @@ async def _scanners(app: web.Application) -> AsyncIterator[None]:
     app[SCANNERS] = executor
     yield
     executor.shutdown(wait=False, cancel_futures=True)
+
+
+async def _compressor(app: web.Application) -> AsyncIterator[None]:
+    compressor = app[COMPRESSOR] = Compressor()
+    yield
+    compressor.close()
 
 
 async def _watch(app: web.Application) -> AsyncIterator[None]:

@@ -18,13 +18,14 @@ from snapshot.scim import ScimVersion
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.answer import Answer
     from server.documents import Document, Documents
 
 NAMES = frozenset({"ServiceProviderConfig", "ServiceProviderConfigs", "ResourceTypes", "Schemas"})
 _READ_METHODS = ("GET", "HEAD")
 
 
-async def handle(request: web.Request) -> web.Response:
+async def handle(request: web.BaseRequest) -> Answer:
     """Answer one discovery request."""
     facts = request[FACTS]
     route = facts.route
@@ -39,7 +40,7 @@ async def handle(request: web.Request) -> web.Response:
     headers = {"ETag": found.tag}
     if is_unchanged(request.headers, found.tag):
         return unchanged_answer(headers)
-    return scim_answer(found.body, route.version, headers=headers)
+    return scim_answer(route.version, found.body, headers=headers)
 
 
 def _find(documents: Documents, parts: tuple[str, ...]) -> Document | None:

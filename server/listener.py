@@ -19,11 +19,14 @@ from aiohttp.http_exceptions import LineTooLong
 
 from server.answer import error_answer
 from server.errors import HeadersTooLargeError, InternalError, InvalidSyntaxError, ScimError, UriTooLongError
-from server.keys import DIRECTORIES
+from server.keys import DIRECTORIES, HANDLER
+from server.middleware import MAX_BODY_BYTES
 from snapshot.errors import SnapshotError
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
 
     from server.routes import Router
     from server.tls import Certificate
@@ -199,7 +202,7 @@ class ScimRequestHandler(web.RequestHandler):
             log.error("unexpected error", exc_info=exc, extra={"facts": {"request_id": request_id}})
         version = self._router.resolve(self._target(request, exc)).version
         response = error_answer(error, version)
-        response.headers["X-Request-Id"] = request_id
+        response.request_id = request_id
         response.force_close()
         facts = {"request_id": request_id, "status": error.status, "peer": request.remote}
         log.info("malformed request", extra={"facts": {**facts, "reason": type(exc).__name__}})
@@ -237,7 +240,9 @@ class Listener:
         self._certificate = certificate
         self._gate = gate or Gate(max_connections(raise_open_files()))
         # Handlers get half of the time to end by themselves and half to end after they are cancelled.
-        self._runner = web.AppRunner(app, shutdown_timeout=self._config.shutdown_seconds / 2, access_log=None)
+        self._shutdown_seconds = self._config.shutdown_seconds / 2
+        self._runner = web.AppRunner(app, access_log=None)
+        self._connections: web.ServerRunner | None = None
         self._server: asyncio.Server | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -245,6 +250,9 @@ class Listener:
         """Start the application and listen; return the addresses. Raises ListenError or SecretError."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
+        requests = web.Server(self._app[HANDLER], request_factory=_make_request)
+        self._connections = web.ServerRunner(requests, shutdown_timeout=self._shutdown_seconds)
+        await self._connections.setup()
         secure: dict[str, Any] = {}
         if self._certificate is not None:
             secure = {"ssl": self._certificate.context, "ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS}
@@ -266,10 +274,15 @@ class Listener:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._runner.cleanup(), self._config.shutdown_seconds + 1)
+            await asyncio.wait_for(self._end(), self._config.shutdown_seconds + 1)
+
+    async def _end(self) -> None:
+        if self._connections is not None:
+            await self._connections.cleanup()
+        await self._runner.cleanup()
 
     def _protocol(self) -> ScimRequestHandler:
-        server = self._runner.server
+        server = self._connections.server if self._connections is not None else None
         if server is None:
             raise RuntimeError("The application has not been started.")
         return ScimRequestHandler(
@@ -291,6 +304,18 @@ class Listener:
         while True:
             await asyncio.sleep(self._config.poll_seconds)
             certificate.reload()
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    return web.BaseRequest(
+        message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=MAX_BODY_BYTES
+    )
 
 
 def _listen_error(error: OSError, host: str, port: int) -> ListenError:

@@ -6,6 +6,7 @@ A plain page parses and makes no JSON: it is one slice of the mapped file betwee
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,6 +27,7 @@ from snapshot.filter import And, Filter, Or, parse_filter
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.answer import Answer
     from server.query import SearchRequest
     from snapshot.filter import Sort
     from snapshot.reader import Snapshot
@@ -47,7 +49,7 @@ class Query(msgspec.Struct, frozen=True, gc=False):
         return self.tree is None and self.sort is None and len(self.types) == 1
 
 
-def newest_snapshot(request: web.Request) -> Snapshot:
+def newest_snapshot(request: web.BaseRequest) -> Snapshot:
     """Return the snapshot being served; raises NotReadyError before the first one, never an empty list."""
     snapshot = request[FACTS].directory.live.current
     if snapshot is None:
@@ -58,7 +60,7 @@ def newest_snapshot(request: web.Request) -> Snapshot:
     return snapshot
 
 
-async def answer_list(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> web.Response:
+async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ...]) -> Answer:
     """Answer one page of a list over one resource type, or over all of them."""
     query = _query(request, search, types)
     if search.cursor is not None:
@@ -97,10 +99,10 @@ async def answer_list(request: web.Request, search: SearchRequest, types: tuple[
     if search.attributes or search.excluded:
         resources = await cut_down(request, resources, search.attributes, search.excluded)
     body = list_body(version, total=total, start_index=search.start_index, items=items, resources=resources)
-    return scim_answer(body, version)
+    return scim_answer(version, *body)
 
 
-async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, cursor: str) -> web.Response:
+async def _by_cursor(request: web.BaseRequest, search: SearchRequest, query: Query, cursor: str) -> Answer:
     """Answer one page of a list by cursor (RFC 9865): the cursor names the generation, so no pin is needed."""
     facts = request[FACTS]
     version = facts.route.version
@@ -139,10 +141,10 @@ async def _by_cursor(request: web.Request, search: SearchRequest, query: Query, 
     following = at(first + items) if first + items < total else ""
     previous = at(max(first - search.count, 0)) if first else ""
     body = cursor_list_body(total=total, items=items, following=following, previous=previous, resources=resources)
-    return scim_answer(body, version)
+    return scim_answer(version, *body)
 
 
-async def _named(request: web.Request, client: Client, name: ListName, place: Place) -> Snapshot:
+async def _named(request: web.BaseRequest, client: Client, name: ListName, place: Place) -> Snapshot:
     """Return the snapshot that a cursor names, from memory or from disk; raises ExpiredCursorError."""
     directory = request[FACTS].directory
     snapshot = directory.pins.resume(client, name, place.generation)
@@ -156,7 +158,9 @@ async def _named(request: web.Request, client: Client, name: ListName, place: Pl
     return snapshot
 
 
-def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) -> Query:
+def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ...]) -> Query:
+    if search.filter is None and search.sort_by is None:
+        return _whole_list(types)
     facts = request[FACTS]
     urns = facts.directory.endpoints[facts.route.version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
@@ -167,14 +171,21 @@ def _query(request: web.Request, search: SearchRequest, types: tuple[str, ...]) 
     return Query(ListName(whole_type, search.filter, is_import, order), types, tree, sort)
 
 
-def _identity(request: web.Request, query: Query) -> bytes:
+@lru_cache(maxsize=64)
+def _whole_list(types: tuple[str, ...]) -> Query:
+    """Return the query of everything there is of these types, in their own order."""
+    whole_type = types[0] if len(types) == 1 else ""
+    return Query(ListName(whole_type, None, bool(whole_type)), types, None, None)
+
+
+def _identity(request: web.BaseRequest, query: Query) -> bytes:
     """Return what tells this list from every other, for its cursors. Another look-back is another list."""
     name = query.name
     lookback = request[FACTS].directory.config.server.incremental_lookback_seconds if query.tree is not None else 0
     return msgspec.json.encode((query.types, name.filter, name.sort, lookback))
 
 
-async def _listing(request: web.Request, snapshot: Snapshot, query: Query) -> Listing:
+async def _listing(request: web.BaseRequest, snapshot: Snapshot, query: Query) -> Listing:
     """Select and sort; in a thread unless look-ups answer it."""
     # Pins and cursors go by the client's own words: another look-back is no other list.
     directory = request[FACTS].directory
@@ -185,7 +196,7 @@ async def _listing(request: web.Request, snapshot: Snapshot, query: Query) -> Li
     if tree is not None and all(snapshot.is_quick(name, tree) for name in query.types):
         return select(snapshot, query.types, tree, query.sort)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(request.app[SCANNERS], select, snapshot, query.types, tree, query.sort)
+    return await loop.run_in_executor(request[FACTS].app[SCANNERS], select, snapshot, query.types, tree, query.sort)
 
 
 def is_incremental(tree: Filter) -> bool:

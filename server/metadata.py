@@ -14,6 +14,9 @@ import orjson
 _META = b'"meta":{'
 _LOCATION = re.compile(rb'"location":("(?:[^"\\]|\\.)*")')
 _VERSION = re.compile(rb'"version":("(?:[^"\\]|\\.)*")')
+# Both as they nearly always are: nothing to be escaped, neither for a URI nor in JSON.
+_LOCATION_KEY = b'"location":'
+_PLAIN = re.compile(rb'"location":"([A-Za-z0-9:/?#\[\]@!$&\'()*+,;=._~%-]*)","version":"W/\\"([a-z0-9]*)\\""')
 # What may stand in a URI as it is (RFC 3986 section 2), the percent sign of what is encoded already included.
 _SAFE = ":/?#[]@!$&'()*+,;=-._~%"
 
@@ -23,6 +26,10 @@ def headers_of(resource: bytes) -> dict[str, str]:
     start = resource.find(_META)
     if start < 0:
         return {}
+    at = resource.find(_LOCATION_KEY, start)
+    if at > 0 and (plain := _PLAIN.match(resource, at)) is not None:
+        location = plain[1].decode()
+        return {"Location": location, "Content-Location": location, "ETag": f'W/"{plain[2].decode()}"'}
     headers = {}
     if location := _LOCATION.search(resource, start):
         headers["Location"] = headers["Content-Location"] = quote(orjson.loads(location[1]), safe=_SAFE)

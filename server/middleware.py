@@ -1,4 +1,4 @@
-"""The outermost middleware: a request id, our own limits, errors to SCIM, one canonical log line.
+"""What every request goes through: a request id, our own limits, errors to SCIM, one canonical log line.
 
 The log never holds values of the query, ids or headers: they may be people's data or secrets.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from server.answer import error_answer
+from server.answer import Answer, error_answer
 from server.errors import (
     BodyTooLargeError,
     HeadersTooLargeError,
@@ -27,12 +27,12 @@ from server.errors import (
     UnreadableError,
     UriTooLongError,
 )
-from server.keys import DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
+from server.keys import COMPRESSOR, DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
 from server.routes import SEARCH, Area, Route
 from snapshot.errors import FilterError, SortError, StoreError
 
 if TYPE_CHECKING:
-    from aiohttp.typedefs import Handler, Middleware
+    from server.keys import Handler
 
 log = logging.getLogger("server.request")
 
@@ -49,26 +49,25 @@ _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
 
-def make_canonical() -> Middleware:
-    """Return the middleware: it answers every request in the right shape and logs one line."""
+def make_canonical(app: web.Application, handler: Handler) -> Handler:
+    """Return a handler around another one: it answers every request in the right shape and logs one line."""
     # Unique over restarts by the random half, over requests by the count.
     prefix, numbers = secrets.token_hex(4), itertools.count(1)
 
-    @web.middleware
-    async def canonical(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def canonical(request: web.BaseRequest) -> Answer:
         given = request.headers.get("X-Request-Id")
         if given is None or not _REQUEST_ID.match(given):
             given = f"{prefix}{next(numbers):08x}"
-        return await _answer(request, handler, given)
+        return await _answer(app, request, handler, given)
 
     return canonical
 
 
-async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+async def _answer(app: web.Application, request: web.BaseRequest, handler: Handler, request_id: str) -> Answer:
     started = time.perf_counter()
-    directories = request.app[DIRECTORIES]
+    directories = app[DIRECTORIES]
     route = directories.router.resolve(request.raw_path)
-    facts = request[FACTS] = RequestFacts(request_id, route, directories.of_base(route.base))
+    facts = request[FACTS] = RequestFacts(request_id, route, app, directories.of_base(route.base))
     try:
         _check_limits(request)
         response = await handler(request)
@@ -86,16 +85,19 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         told = {"request_id": request_id, "path": shown_path(route)}
         log.exception("unexpected error", extra={"facts": {**_app(facts), **told}})
         response = error_answer(InternalError(request_id), route.version)
-    response.headers["X-Request-Id"] = request_id
+    if (compressor := app.get(COMPRESSOR)) is not None:
+        await compressor.compress(response, request.headers)
+    response.request_id = request_id
     _log(request, facts, response, started)
     return response
 
 
-def _check_limits(request: web.Request) -> None:
+def _check_limits(request: web.BaseRequest) -> None:
     """Refuse what is too large with the status that says so; the parser's own limits lie far above."""
     if len(request.raw_path) > MAX_TARGET_BYTES:
         raise UriTooLongError(f"The request target has more than {MAX_TARGET_BYTES} bytes.")
-    size = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in request.raw_headers)
+    fields = request.raw_headers
+    size = sum(map(len, itertools.chain.from_iterable(fields))) + _FIELD_OVERHEAD_BYTES * len(fields)
     if size > MAX_HEADER_BYTES:
         raise HeadersTooLargeError(f"The header fields have more than {MAX_HEADER_BYTES} bytes.")
     if (request.content_length or 0) > MAX_BODY_BYTES:
@@ -125,8 +127,9 @@ def shown_path(route: Route) -> str:
     if route.parts is None:
         return f"{route.base}/(not UTF-8)"
     if route.area is Area.SCIM:
-        known = route.parts[:1]
-        text = "/".join((route.base, *known, *(part if part == SEARCH else "{id}" for part in route.parts[1:])))
+        text = "/".join(
+            [route.base, *route.parts[:1], *[part if part == SEARCH else "{id}" for part in route.parts[1:]]]
+        )
     else:
         text = "/" + "/".join(route.parts)
     if not text.isascii():
@@ -134,7 +137,7 @@ def shown_path(route: Route) -> str:
     return text[:_LOGGED_PATH_LENGTH]
 
 
-def _log(request: web.Request, facts: RequestFacts, response: web.StreamResponse, started: float) -> None:
+def _log(request: web.BaseRequest, facts: RequestFacts, response: Answer, started: float) -> None:
     status = response.status
     if facts.quiet and (status < _CLIENT_ERROR or status == HTTPStatus.SERVICE_UNAVAILABLE):
         # A probe that is told "not ready" or "stale" asks again and again: what is wrong has been logged once.
@@ -143,19 +146,20 @@ def _log(request: web.Request, facts: RequestFacts, response: web.StreamResponse
         level = logging.WARNING
     else:
         level = logging.INFO
-    request_log = request.app[REQUEST_LOG]
+    request_log = facts.app[REQUEST_LOG]
     if not request_log.enabled(level):
         return
+    name = facts.app_name
     request_log.write(
         level,
         {
-            **_app(facts),
+            **({"app": name} if name else {}),
             "request_id": facts.request_id,
             "method": request.method,
             "path": shown_path(facts.route),
             "status": status,
             "ms": round((time.perf_counter() - started) * 1000, 2),
-            "bytes": response.content_length or 0,
+            "bytes": response.size,
             "principal": facts.principal,
             "generation": facts.generation,
             "peer": request.remote,

@@ -13,6 +13,7 @@ from server.errors import MethodNotAllowedError
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.answer import Answer
     from server.directory import Directory
     from server.live import LiveSnapshot
     from snapshot.control import RefreshRequest
@@ -20,21 +21,19 @@ if TYPE_CHECKING:
 READ_METHODS = ("GET", "HEAD")
 
 
-def check_method(request: web.Request, *allow: str) -> None:
+def check_method(request: web.BaseRequest, *allow: str) -> None:
     """Raise MethodNotAllowedError unless the method is one of `allow`; by default those that read."""
     allowed = allow or READ_METHODS
     if request.method not in allowed:
         raise MethodNotAllowedError("This path does not offer that method.", allow=allowed)
 
 
-def note_answer(
-    body: dict[str, Any], *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None
-) -> web.Response:
+def note_answer(body: dict[str, Any], *, status: int = HTTPStatus.OK, headers: dict[str, str] | None = None) -> Answer:
     """Return a JSON answer; structs of the notes become objects."""
     return json_answer(orjson.dumps(body, default=fields_of), status=status, headers=headers)
 
 
-def accepted_answer(request: RefreshRequest, directory: Directory) -> web.Response:
+def accepted_answer(request: RefreshRequest, directory: Directory) -> Answer:
     """Return the 202 to a request that now waits for the scheduler, and where to look."""
     body = {**shown_request(request, directory), "scheduler": scheduler_facts(directory.live)}
     return note_answer(body, status=HTTPStatus.ACCEPTED, headers={"Location": body["status_url"]})

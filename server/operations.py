@@ -11,7 +11,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from server.errors import NotFoundError, NotReadyError
+from server.errors import NotFoundError, NotReadyError, StatusError
 from server.keys import DIRECTORIES, FACTS
 from server.notes import accepted_answer, check_method, note_answer, scheduler_facts, shown_request
 from server.status import health_of, readiness_of, status_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from server.answer import Answer
     from server.directories import Directories
     from server.directory import Directory
 
@@ -34,7 +35,7 @@ _SHOWN_REQUESTS = 20
 _RETRY_AFTER_SECONDS = 5
 
 
-def parts_in_app(request: web.Request) -> tuple[str, ...]:
+def parts_in_app(request: web.BaseRequest) -> tuple[str, ...]:
     """Return the segments of a path of administrators as they are with one app, and note which app is meant.
 
     /admin/apps/NAME/refresh is /admin/refresh of that app. Raises NotFoundError that names the apps.
@@ -43,7 +44,7 @@ def parts_in_app(request: web.Request) -> tuple[str, ...]:
     parts = facts.route.parts or ()
     if parts[:1] != (_ADMIN,):
         return parts
-    directories = request.app[DIRECTORIES]
+    directories = request[FACTS].app[DIRECTORIES]
     names = ", ".join(directories.names)
     if parts[:2] == _APPS and names:
         name = parts[2] if len(parts) > 2 else ""  # noqa: PLR2004 (admin, apps, name)
@@ -56,24 +57,27 @@ def parts_in_app(request: web.Request) -> tuple[str, ...]:
     return parts
 
 
-async def handle_open(request: web.Request) -> web.Response:
+async def handle_open(request: web.BaseRequest) -> Answer:
     """Answer what is open to everybody."""
     facts = request[FACTS]
     parts = facts.route.parts
+    if not request.raw_path.startswith("/") and "://" not in request.raw_path:
+        # The forms of OPTIONS and CONNECT that name no path (RFC 9112 section 3.2).
+        raise StatusError(HTTPStatus.NOT_FOUND, f"{HTTPStatus.NOT_FOUND.phrase}.")
     answer = {(): _root, ("health",): _health, ("-", "healthy"): _healthy, ("-", "ready"): _ready}.get(parts)  # type: ignore[arg-type]
     if answer is None:
         raise NotFoundError("There is no such path.")
     check_method(request)
     facts.quiet = True
-    return answer(request.app[DIRECTORIES])
+    return answer(request[FACTS].app[DIRECTORIES])
 
 
-async def handle_admin(request: web.Request, parts: tuple[str, ...]) -> web.Response:
+async def handle_admin(request: web.BaseRequest, parts: tuple[str, ...]) -> Answer:
     """Answer what is behind the admin credential; `parts` are those of the app that the path is about."""
     match parts:
         case ("-", "status"):
             check_method(request)
-            return _status(request.app[DIRECTORIES])
+            return _status(request[FACTS].app[DIRECTORIES])
         case ("admin", "refresh"):
             if request.method == "POST":
                 return await _ask_refresh(request)
@@ -86,12 +90,12 @@ async def handle_admin(request: web.Request, parts: tuple[str, ...]) -> web.Resp
             raise NotFoundError("There is no such path.")
 
 
-def _root(directories: Directories) -> web.Response:
+def _root(directories: Directories) -> Answer:
     base_paths = {f"{path}/": str(item.version) for path, item in directories.paths.items()}
     return note_answer({"service": "scim-snapshot", "status": "running", "base_paths": base_paths})
 
 
-def _health(directories: Directories) -> web.Response:
+def _health(directories: Directories) -> Answer:
     found = _of_each(directories, health_of)
     healthy = all(item["status"] == "healthy" for item in found.values())
     connected = all(item["database"] == "connected" for item in found.values())
@@ -105,11 +109,11 @@ def _health(directories: Directories) -> web.Response:
     return note_answer(body, status=HTTPStatus.OK if healthy else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _healthy(_directories: Directories) -> web.Response:
+def _healthy(_directories: Directories) -> Answer:
     return note_answer({"status": "healthy"})
 
 
-def _ready(directories: Directories) -> web.Response:
+def _ready(directories: Directories) -> Answer:
     found = _of_each(directories, readiness_of)
     words = {item["status"] for item in found.values()}
     status = next(word for word in ("not ready", "stale", "ready") if word in words)  # the worst of all
@@ -118,7 +122,7 @@ def _ready(directories: Directories) -> web.Response:
     return note_answer(body, status=HTTPStatus.OK if status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _status(directories: Directories) -> web.Response:
+def _status(directories: Directories) -> Answer:
     only = directories.only
     found = {"apps": _of_each(directories, status_of)} if only is None else status_of(only)
     return note_answer({"version": __version__, "time": now_text(), **found})
@@ -128,7 +132,7 @@ def _of_each(directories: Directories, look: Callable[[Directory], dict[str, Any
     return {item.name: look(item) for item in directories}
 
 
-async def _ask_refresh(request: web.Request) -> web.Response:
+async def _ask_refresh(request: web.BaseRequest) -> Answer:
     facts = request[FACTS]
     data_dir = facts.directory.live.data_dir
     try:
@@ -138,7 +142,7 @@ async def _ask_refresh(request: web.Request) -> web.Response:
     return accepted_answer(asked, facts.directory)
 
 
-async def _list_requests(request: web.Request) -> web.Response:
+async def _list_requests(request: web.BaseRequest) -> Answer:
     directory = request[FACTS].directory
     live = directory.live
     try:
@@ -149,7 +153,7 @@ async def _list_requests(request: web.Request) -> web.Response:
     return note_answer({"requests": shown, "scheduler": scheduler_facts(live)})
 
 
-async def _show_request(request: web.Request, request_id: str) -> web.Response:
+async def _show_request(request: web.BaseRequest, request_id: str) -> Answer:
     directory = request[FACTS].directory
     live = directory.live
     found = await asyncio.to_thread(read_request, live.data_dir, request_id)

@@ -16,7 +16,7 @@ _LARGE_BYTES = 64 << 10
 
 
 async def cut_down(
-    request: web.Request, resources: bytes | memoryview, attributes: tuple[str, ...], excluded: tuple[str, ...]
+    request: web.BaseRequest, resources: bytes | memoryview, attributes: tuple[str, ...], excluded: tuple[str, ...]
 ) -> bytes | memoryview:
     """Return the same resources with the attributes that were asked for."""
     facts = request[FACTS]
@@ -27,4 +27,4 @@ async def cut_down(
     if len(resources) < _LARGE_BYTES:
         return wanted.apply(resources)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(request.app[SCANNERS], wanted.apply, resources)
+    return await loop.run_in_executor(facts.app[SCANNERS], wanted.apply, resources)

@@ -152,16 +152,17 @@ class Pins:
         Raises RestartListError if earlier pages may have come from another generation than can be served,
         or if several clients share the key and this page may be any one's.
         """
-        self.expire()
+        now = self._clock()
+        self._expire(now)
         key = _key(client, name)
         runs = self._runs.get(key, [])
         if len(runs) > 1:
-            self._drop_idle(runs)
+            self._drop_idle(runs, now)
         if start_index == 1:
-            run = self._begin(key, runs, name, newest)
+            run = self._begin(key, runs, name, newest, now)
         else:
             run = _continued(runs, name, start_index) or self._rejoin(key, client, name, newest)
-        run.used_at = self._clock()
+        run.used_at = now
         if key in self._runs:
             self._runs.move_to_end(key)
         return run
@@ -180,7 +181,12 @@ class Pins:
 
     def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
-        run.trails.setdefault(name, Trail()).note(start_index, following, total)
+        if following > total and start_index == 1 and not name.is_import:
+            return  # all of it on one page, from a run that nobody holds
+        trail = run.trails.get(name)
+        if trail is None:
+            trail = run.trails[name] = Trail()
+        trail.note(start_index, following, total)
         if name.is_import or following <= total or start_index > 1:
             # A list of one page has no later ones; thousands of look-ups would push the others out.
             self._remember((client, name), run.snapshot.generation)
@@ -191,10 +197,13 @@ class Pins:
 
     def expire(self) -> None:
         """End the runs that have been idle too long; their snapshots are freed with them."""
-        oldest = self._clock() - self._ttl_seconds
+        self._expire(self._clock())
+
+    def _expire(self, now: float) -> None:
+        oldest = now - self._ttl_seconds
         while self._runs:
             key, runs = next(iter(self._runs.items()))
-            if max(run.used_at for run in runs) > oldest:
+            if runs[0].used_at > oldest or any(run.used_at > oldest for run in runs):
                 break
             del self._runs[key]
 
@@ -206,15 +215,15 @@ class Pins:
                 found[run.snapshot.generation] = found.get(run.snapshot.generation, 0) + 1
         return found
 
-    def _begin(self, key: Hashable, runs: list[Run], name: ListName, newest: Snapshot) -> Run:
+    def _begin(self, key: Hashable, runs: list[Run], name: ListName, newest: Snapshot, now: float) -> Run:
         # Okta lists Groups first: they are the beginning of a run, never its end.
         goes_on = name.is_import and name.resource_type != GROUP
         # The newest run may be idle while its client reads an older list on.
-        fresh = bool(runs) and runs[0].used_at > self._clock() - self._ttl_seconds
+        fresh = bool(runs) and runs[0].used_at > now - self._ttl_seconds
         if fresh and goes_on and name.resource_type not in runs[0].begun:
             run = runs[0]
         else:
-            run = Run(newest, self._clock())
+            run = Run(newest, now)
             if name.is_import:
                 self._hold(key, run)
         run.begun.add(name.resource_type)
@@ -233,9 +242,9 @@ class Pins:
             self._runs.popitem(last=False)
         del self._runs[key][self._limit :]
 
-    def _drop_idle(self, runs: list[Run]) -> None:
+    def _drop_idle(self, runs: list[Run], now: float) -> None:
         """Drop replaced runs that have been idle too long; the newest one stays until its client is idle."""
-        oldest = self._clock() - self._ttl_seconds
+        oldest = now - self._ttl_seconds
         runs[1:] = [run for run in runs[1:] if run.used_at > oldest]
 
     def _rejoin(self, key: Hashable, client: Client, name: ListName, newest: Snapshot) -> Run:

@@ -29,8 +29,8 @@ class Headers(Protocol):
 
 
 def entity_tag(body: bytes) -> str:
-    """Return the strong tag of a document that never changes while the server runs."""
-    return f'"{hashlib.blake2b(body, digest_size=_DIGEST_BYTES).hexdigest()}"'
+    """Return the tag of a document that never changes while the server runs; weak, for it is also sent compressed."""
+    return f'W/"{hashlib.blake2b(body, digest_size=_DIGEST_BYTES).hexdigest()}"'
 
 
 def is_unchanged(headers: Headers, tag: str) -> bool:

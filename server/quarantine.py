@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from server.answer import Answer
     from snapshot.control import RefreshRequest
     from snapshot.store import Manifest
 
@@ -46,7 +47,7 @@ class Quarantined(NamedTuple):
     superseded: bool
 
 
-async def handle(request: web.Request, parts: tuple[str, ...]) -> web.Response:
+async def handle(request: web.BaseRequest, parts: tuple[str, ...]) -> Answer:
     """Answer /admin/quarantine and what is below it; `parts` are those of the app that the path is about."""
     match parts:
         case ("admin", "quarantine"):
@@ -68,7 +69,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-async def _list(request: web.Request) -> web.Response:
+async def _list(request: web.BaseRequest) -> Answer:
     live = request[FACTS].directory.live
     try:
         found = await asyncio.to_thread(_read_all, live.data_dir)
@@ -79,7 +80,7 @@ async def _list(request: web.Request) -> web.Response:
     return note_answer({"quarantine": [_shown(item) for item in found], "scheduler": scheduler_facts(live)})
 
 
-async def _show(request: web.Request, number: int) -> web.Response:
+async def _show(request: web.BaseRequest, number: int) -> Answer:
     check_method(request)
     facts = request[FACTS]
     search = search_request(facts.route.query, Limits(DEFAULT_PEOPLE, MAX_PEOPLE))
@@ -98,7 +99,7 @@ async def _show(request: web.Request, number: int) -> web.Response:
     return note_answer({**_shown(found), "people": people, "resources": resources})
 
 
-async def _decide(request: web.Request, number: int, kind: Literal["approve", "reject"]) -> web.Response:
+async def _decide(request: web.BaseRequest, number: int, kind: Literal["approve", "reject"]) -> Answer:
     check_method(request, "POST")
     seen = _seen_content(await request.read())
     facts = request[FACTS]

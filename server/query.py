@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 # What a 32-bit client can read back; no snapshot has more resources.
 MAX_INDEX = 2**31 - 1
+# The query of nearly every page; digits enough for MAX_INDEX.
+_PAGE = re.compile(r"startIndex=([0-9]{1,9})&count=([0-9]{1,9})")
 _MAX_DIGITS = 18
 _SHORT = 9
 _MAX_FIELDS = 64
 _FIRST_PAGE = 1
-_PAGING = frozenset({"startindex", "count"})
+_USUAL = frozenset({"startindex", "count", "filter"})
 _ASCENDING, _DESCENDING = "ascending", "descending"
 # No schema has so many; each name costs a little for every resource.
 MAX_ATTRIBUTES = 500
@@ -77,21 +79,27 @@ def parse_query(raw: str) -> dict[str, str]:
     """Return the parameters by lower-case name; a repeated one is refused (which would hold?)."""
     if not raw:
         return {}
-    if raw.isascii() and "%" not in raw and "+" not in raw and raw.count("&") < _MAX_FIELDS:
+    if raw.count("&") >= _MAX_FIELDS:
+        raise InvalidSyntaxError(f"The query string has more than {_MAX_FIELDS} parameters.")
+    if raw.isascii() and "%" not in raw and "+" not in raw:
         # startIndex=1&count=200, the query of every page: nothing to decode
         return _unique(field.partition("=")[::2] for field in raw.split("&") if field)
     try:
         raw.encode()  # raw bytes that are not UTF-8 arrive as lone surrogates
-        # errors="strict": bytes that are not UTF-8 would else become another text without a word.
-        pairs = parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+        pairs = [[_decoded(part) for part in field.partition("=")[::2]] for field in raw.split("&") if field]
     except UnicodeError:
         raise InvalidSyntaxError("The query string is not UTF-8 text.") from None
-    except ValueError:
-        raise InvalidSyntaxError(f"The query string has more than {_MAX_FIELDS} parameters.") from None
     return _unique(pairs)
 
 
-def _unique(pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
+def _decoded(text: str) -> str:
+    """Decode one name or value of a form; bytes that are not UTF-8 are an error, not another text."""
+    if "+" in text:
+        text = text.replace("+", " ")
+    return unquote_to_bytes(text).decode() if "%" in text else text
+
+
+def _unique(pairs: Iterable[Iterable[str]]) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for name, value in pairs:
         folded = name.lower()
@@ -103,12 +111,14 @@ def _unique(pairs: Iterable[tuple[str, ...]]) -> dict[str, str]:
 
 def search_request(raw: str, limits: Limits) -> SearchRequest:
     """Read the query string of a list."""
+    if (page := _PAGE.fullmatch(raw)) is not None:
+        return SearchRequest(max(int(page[1]), _FIRST_PAGE), min(int(page[2]), limits.max_count))
     parameters = parse_query(raw)
     cursor = parameters.get("cursor") if limits.cursors else None
     start_index = _integer(parameters, "startIndex", InvalidValueError)
     count = _integer(parameters, "count", InvalidValueError if cursor is None else InvalidCountError)
-    if parameters.keys() <= _PAGING:
-        return checked(Asked(start_index, count), limits)
+    if parameters.keys() <= _USUAL:
+        return checked(Asked(start_index, count, parameters.get("filter")), limits)
     attributes, excluded = read_projection(parameters)
     asked = Asked(
         start_index=start_index,

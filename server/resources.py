@@ -20,6 +20,8 @@ from snapshot.scim import ScimVersion
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from server.answer import Answer
+
 READ_METHODS = ("GET", "HEAD")
 # First segments of a query over all resource types: the base path itself, and the search below it.
 ROOT_NAMES = frozenset({"", SEARCH})
@@ -28,7 +30,7 @@ _SEARCH_METHODS = ("POST",)
 BODY_SECONDS = 30.0
 
 
-async def handle(request: web.Request) -> web.Response:
+async def handle(request: web.BaseRequest) -> Answer:
     """Answer /Users, /Users/{id}, /Users/.search, and the same of every other resource type."""
     facts = request[FACTS]
     route = facts.route
@@ -48,7 +50,7 @@ async def handle(request: web.Request) -> web.Response:
     raise NotFoundError("There is no such path.")
 
 
-async def handle_root(request: web.Request) -> web.Response:
+async def handle_root(request: web.BaseRequest) -> Answer:
     """Answer a query over all resource types (RFC 7644 section 3.4.2.1); SCIM 1.1 has none."""
     facts = request[FACTS]
     route = facts.route
@@ -62,13 +64,13 @@ async def handle_root(request: web.Request) -> web.Response:
     return await _list(request, types)
 
 
-async def _list(request: web.Request, types: tuple[str, ...]) -> web.Response:
+async def _list(request: web.BaseRequest, types: tuple[str, ...]) -> Answer:
     facts = request[FACTS]
     search = search_request(facts.route.query, facts.directory.endpoints[facts.route.version].limits)
     return await answer_list(request, search, types)
 
 
-async def _search(request: web.Request, types: tuple[str, ...]) -> web.Response:
+async def _search(request: web.BaseRequest, types: tuple[str, ...]) -> Answer:
     """Answer POST .search (RFC 7644 section 3.4.3)."""
     facts = request[FACTS]
     version = facts.route.version
@@ -80,7 +82,7 @@ async def _search(request: web.Request, types: tuple[str, ...]) -> web.Response:
     return await answer_list(request, search, types)
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.BaseRequest) -> bytes:
     if request.headers.get("Expect", "").casefold() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
@@ -90,10 +92,11 @@ async def _body(request: web.Request) -> bytes:
         raise BodyTimeoutError(f"The body did not arrive within {BODY_SECONDS:.0f} seconds.") from None
 
 
-async def _get(request: web.Request, resource_type: str, resource_id: str) -> web.Response:
+async def _get(request: web.BaseRequest, resource_type: str, resource_id: str) -> Answer:
     facts = request[FACTS]
     version = facts.route.version
-    attributes, excluded = read_projection(parse_query(facts.route.query))
+    query = facts.route.query
+    attributes, excluded = read_projection(parse_query(query)) if query else ((), ())
     snapshot = newest_snapshot(request)
     facts.generation = snapshot.generation
     ordinal = snapshot.find(resource_type, resource_id)
@@ -105,4 +108,4 @@ async def _get(request: web.Request, resource_type: str, resource_id: str) -> we
         return unchanged_answer(headers)
     if attributes or excluded:
         resource = await cut_down(request, resource, attributes, excluded)
-    return scim_answer(bytes(resource), version, headers=headers)
+    return scim_answer(version, resource, headers=headers)

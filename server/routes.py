@@ -47,6 +47,9 @@ class Route(msgspec.Struct, frozen=True, gc=False):
 # The last segment of a query whose parameters come in a body (RFC 7644 section 3.4.3).
 SEARCH = ".search"
 _STATUS = ("-", "status")
+# Known parents of paths: the base paths and the endpoints below them. Strangers may push them out, no more.
+_MAX_KNOWN = 64
+_MAX_KNOWN_LENGTH = 256
 _BAD = Route(area=Area.OPEN, base="", version=ScimVersion.V2_0, parts=None)
 
 
@@ -56,6 +59,8 @@ class Router:
     def __init__(self, paths: Mapping[str, BasePath]) -> None:
         self._bases = {tuple(part for part in path.split("/") if part): (path, item) for path, item in paths.items()}
         self._lengths = sorted({len(key) for key in self._bases}, reverse=True)
+        # Raw path -> its Route: nearly every request is for a path right below one of a few.
+        self._known: dict[str, Route] = {}
 
     def resolve(self, raw_target: str) -> Route:
         """Return the Route of a request target as it came over the wire. Never raises."""
@@ -64,9 +69,31 @@ class Router:
             _, _, rest = raw_target.partition("://")
             raw_target = "/" + rest.partition("/")[2]
         path, _, query = raw_target.partition("#")[0].partition("?")
-        raw_parts = [part for part in path.split("/") if part]
-        plain = path.isascii() and "%" not in path
-        decoded = list(raw_parts) if plain else [_decode(part) for part in raw_parts]
+        parent, _, last = path.rpartition("/")
+        above = self._known.get(parent) or self._learn(parent)
+        if above is None:
+            return self._resolve(_segments(path), query)
+        parts: tuple[str, ...] | None = above.parts
+        if last:
+            segment = last if last.isascii() and "%" not in last else _decode(last)
+            parts = None if parts is None or segment is None else (*parts, segment)
+        return Route(Area.SCIM, above.base, above.version, parts, query)
+
+    def _learn(self, parent: str) -> Route | None:
+        """Remember and return where a path leads, if its base path does not depend on what comes below."""
+        if len(parent) > _MAX_KNOWN_LENGTH:
+            return None
+        segments = _segments(parent)
+        route = self._resolve(segments, "")
+        settled = route.area is Area.SCIM and route.parts is not None and len(segments) >= self._lengths[0]
+        if not settled:
+            return None
+        if len(self._known) >= _MAX_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[parent] = route
+        return route
+
+    def _resolve(self, decoded: list[str | None], query: str) -> Route:
         for length in self._lengths:
             found = self._bases.get(tuple(decoded[:length]))  # type: ignore[arg-type]  # None never fits
             if found is not None:
@@ -79,6 +106,12 @@ class Router:
         return Route(area, "", ScimVersion.V2_0, parts, query)
 
 
+def _segments(path: str) -> list[str | None]:
+    """Return the decoded segments of a path; None for one that is not UTF-8."""
+    raw_parts = [part for part in path.split("/") if part]
+    return [*raw_parts] if path.isascii() and "%" not in path else [_decode(part) for part in raw_parts]
+
+
 def _decode(part: str) -> str | None:
     try:
         return unquote_to_bytes(part).decode("utf-8")
@@ -86,6 +119,6 @@ def _decode(part: str) -> str | None:
         return None
 
 
-def _whole(parts: list[str] | list[str | None]) -> tuple[str, ...] | None:
+def _whole(parts: list[str | None]) -> tuple[str, ...] | None:
     found = tuple(part for part in parts if part is not None)
     return found if len(found) == len(parts) else None

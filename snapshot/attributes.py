@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from snapshot.comparison import EXACT, NOTHING, TEXT, Column
@@ -18,14 +19,20 @@ if TYPE_CHECKING:
     from snapshot.schema import Attribute
 
 
+_MAX_REMEMBERED = 256
+
+
 class Attributes:
     """What an index holds of one resource type, by folded path, beside what the schema defines."""
 
     def __init__(self, resource_type: str, indexed: Mapping[str, IndexedAttribute]) -> None:
         self.resource_type = resource_type
         self._indexed = indexed
+        # Asked several times for each filter; an index never changes.
+        self.find = lru_cache(_MAX_REMEMBERED)(self._find)
+        self.is_complex = lru_cache(_MAX_REMEMBERED)(self._is_complex)
 
-    def find(self, path: AttributePath) -> IndexedAttribute | None:
+    def _find(self, path: AttributePath) -> IndexedAttribute | None:
         """Return where an attribute is; the simple form of a complex one means its value (RFC 7644 3.4.2.2)."""
         name = str(path).casefold()
         found = self._indexed.get(name)
@@ -93,7 +100,7 @@ class Attributes:
         prefix = f"{path}.".casefold()
         return [] if path.sub else [item for name, item in self._indexed.items() if name.startswith(prefix)]
 
-    def is_complex(self, path: AttributePath) -> bool:
+    def _is_complex(self, path: AttributePath) -> bool:
         """Tell whether an attribute has sub-attributes, mapped or not."""
         known = definition(self.resource_type, path)
         return bool(self.children(path)) or (known is not None and known.type == COMPLEX)

@@ -167,6 +167,7 @@ class Server(msgspec.Struct, frozen=True):
     max_pins: Positive = 256
     incremental_lookback_seconds: Annotated[int, Meta(ge=0, le=604_800)] = 0
     max_age_seconds: NotNegative = 0
+    compression: bool = True
     poll_seconds: Seconds = 1.0
     shutdown_seconds: Seconds = 10.0
 

@@ -14,7 +14,7 @@ from snapshot.scim import USER
 from snapshot.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from snapshot.filter import Filter, Sort
@@ -38,6 +38,7 @@ class Index:
             self._tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master")}
             self.has_removed = "removed" in self._columns(USER)  # format 1 had no removed resources
             self._selections = self._read_attributes()
+            self._finds = {name: f"SELECT ordinal FROM {quoted(name)} WHERE id = ?" for name in self._tables}
         except sqlite3.Error as error:
             raise CorruptGenerationError(path, f"SQLite says: {error}") from None
 
@@ -60,10 +61,10 @@ class Index:
 
     def find(self, resource_type: str, resource_id: str) -> int | None:
         """Return the ordinal of the resource with exactly this id."""
-        if not self.has(resource_type):
+        query = self._finds.get(resource_type)
+        if query is None:
             return None
         try:
-            query = f"SELECT ordinal FROM {quoted(resource_type)} WHERE id = ?"
             row = self._db.execute(query, (resource_id,)).fetchone()
         except UnicodeEncodeError:
             return None
@@ -106,12 +107,21 @@ class Index:
         FilterError or SortError for what has no meaning, whether there are such resources or not.
         """
         selection = self._selection(resource_type)
+        if tree is not None and sort is None and (found := selection.look_up(tree)) is not None:
+            return self._ordinals(resource_type, self._db, found[0], found[1:])
         condition, values = selection.condition(tree) if tree is not None else ("1", [])
-        join, order = selection.order(sort) if sort is not None else ("", "ordinal")
-        if not self.has(resource_type):
-            return array("Q")
+        if sort is not None:
+            join, order = selection.order(sort)
+        else:
+            # SQLite would rather read the whole table in its order than sort the few that a B-tree leads to.
+            join, order = "", "+ordinal" if tree is not None and selection.is_bounded(tree) else "ordinal"
         db = self._db if tree is not None and self.is_quick(resource_type, tree) else self._scans
         query = f"SELECT ordinal FROM {quoted(resource_type)} {join} WHERE {condition} ORDER BY {order}"
+        return self._ordinals(resource_type, db, query, values)
+
+    def _ordinals(self, resource_type: str, db: sqlite3.Connection, query: str, values: Sequence[Any]) -> array[int]:
+        if not self.has(resource_type):
+            return array("Q")
         try:
             return array("Q", chain.from_iterable(db.execute(query, values)))
         except sqlite3.Error as error:

@@ -6,10 +6,12 @@ it while a request may use it.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import sys
+import threading
 from array import array
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from snapshot.checksum import at_once, sha256, xxh3
 from snapshot.errors import CorruptGenerationError, NoSnapshotError, StoreError
@@ -27,7 +29,7 @@ from snapshot.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from snapshot.filter import Filter, Sort
@@ -76,9 +78,21 @@ class Bodies:
             return _NO_BYTES
         return self.bytes[self.offsets[first] : self.offsets[last] - _COMMA]
 
+    def close(self) -> None:
+        """Unmap the files while other threads run; a file of which a slice is still held goes with the last slice."""
+        for view in (self.bytes, self.offsets):
+            if isinstance(view, memoryview) and isinstance(view.obj, mmap.mmap):
+                mapped = view.obj
+                view.release()
+                with contextlib.suppress(BufferError):
+                    mapped.close()
+
 
 class Snapshot:
     """One opened generation."""
+
+    # Less than this is unmapped at once: half a millisecond.
+    large_bytes: ClassVar[int] = 64 << 20
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.generation = manifest.generation
@@ -132,6 +146,23 @@ class Snapshot:
     def knows(self, resource_type: str, path: AttributePath) -> bool:
         """Tell whether a resource type has such an attribute, mapped or not."""
         return self.index.knows(resource_type, path)
+
+    def __del__(self, _is_ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Unmap large files in a thread: the last reference may be dropped by an event loop.
+
+        Gigabytes take tens of milliseconds, in which nothing else would run.
+        """
+        if _is_ending():
+            return  # a thread begun now never runs, and starting it would wait for it for ever
+        bodies = list(getattr(self, "_bodies", {}).values())
+        if sum(len(item.bytes) for item in bodies) >= self.large_bytes:
+            with contextlib.suppress(RuntimeError):  # the system has no more threads: unmapped here
+                threading.Thread(target=_close, args=(bodies,), name="unmap").start()
+
+
+def _close(bodies: Sequence[Bodies]) -> None:
+    for item in bodies:
+        item.close()
 
 
 def open_snapshot(data_dir: Path) -> Snapshot:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from snapshot.attributes import Attributes, attribute_name, quoted
 from snapshot.comparison import EXACT, NOTHING, PUBLISHED, TEXT, Column, Sql, condition, refuse, text_of
@@ -27,6 +28,7 @@ MAX_SCANS = 100
 
 # Multi-valued attributes whose single values few resources share, unlike those of groups or roles.
 _FEW_EACH = frozenset({"emails", "phonenumbers", "ims"})
+_MAX_REMEMBERED = 256
 _BEFORE_ALL = 1 << 62  # more than any rowid
 _TRUE, _FALSE = "1", "0"
 _RESOURCE_TYPE, _SCHEMAS = "meta.resourcetype", "schemas"
@@ -48,13 +50,48 @@ class Selection:
     def __init__(self, resource_type: str, indexed: Mapping[str, IndexedAttribute]) -> None:
         self._type = resource_type
         self._attributes = Attributes(resource_type, indexed)
+        self._look_up_query = lru_cache(_MAX_REMEMBERED)(self._query_of)
+
+    def look_up(self, tree: Filter) -> tuple[str, str] | None:
+        """Return (query, value) of `attribute eq "text"` where a B-tree has the single value; None for the rest.
+
+        What clients ask for one user after the other; what `condition` says of it, without taking the tree apart.
+        """
+        if not _is_text_eq(tree):
+            return None
+        found = self._look_up_query(tree.path)
+        return None if found is None else (found[0], text_of(found[1], tree.value))
+
+    def _query_of(self, path: AttributePath) -> tuple[str, str] | None:
+        found = self._attributes.find(path)
+        if found is None or not found.indexed or self._attributes.is_plural(found):
+            return None
+        column = self._attributes.column(path)
+        if column.kind not in {TEXT, EXACT}:
+            return None
+        return f"SELECT ordinal FROM {quoted(self._type)} WHERE {column.sql} = ? ORDER BY +ordinal", column.kind
 
     def is_quick(self, tree: Filter) -> bool:
         """Tell whether B-tree look-ups answer the filter, in microseconds."""
+        if _is_text_eq(tree) and self._look_up_query(tree.path) is not None:
+            return True
         if isinstance(tree, And | Or):
             return self.is_quick(tree.left) and self.is_quick(tree.right)
         found = self._looked_up(tree)
         return found is not None and (not self._attributes.is_plural(found) or attribute_name(found) in _FEW_EACH)
+
+    def is_bounded(self, tree: Filter) -> bool:
+        """Tell whether a B-tree leads to the resources: by a value, or by the time since when they are as they are."""
+        if isinstance(tree, And):
+            return self.is_bounded(tree.left) or self.is_bounded(tree.right)
+        if isinstance(tree, Or):
+            return self.is_bounded(tree.left) and self.is_bounded(tree.right)
+        if not isinstance(tree, Comparison) or tree.value is None:
+            return False
+        found = self._attributes.find(tree.path)
+        if found is None or not found.indexed or self._attributes.is_plural(found):
+            return False
+        return tree.op in {"gt", "ge"} if found.kind == PUBLISHED else tree.op == "eq"
 
     def condition(self, tree: Filter) -> Sql:
         """Return a condition on rows of the main table, and its values; FilterError if it has no meaning."""
@@ -193,6 +230,10 @@ class Selection:
         place = f"MIN(rowid - ({quoted(primary.column)} IS TRUE) * {_BEFORE_ALL})"
         first = f"SELECT ordinal AS owner, {column} AS sort_key, {place} FROM {table} GROUP BY ordinal"
         return f"LEFT JOIN ({first}) ON owner = ordinal", "sort_key"
+
+
+def _is_text_eq(tree: Filter) -> TypeGuard[Comparison]:
+    return isinstance(tree, Comparison) and tree.op == "eq" and isinstance(tree.value, str)
 
 
 def _any_value(table: str, column: Column, term: Comparison | Present) -> Sql:

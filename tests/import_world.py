@@ -248,7 +248,7 @@ class World:
         app[DIRECTORIES].only.pins = self._pins
         self._listener = Listener(app)
         addresses = await self._listener.start()
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+        self._session = aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"])
         self._api = Api(self._session, addresses[0][1], self._listener, self.live)
 
     async def _stop(self) -> None:

@@ -203,7 +203,7 @@ async def serving(directory: Directory, *, certificate: Certificate | None = Non
     listener = Listener(create_app(directory.config, live), certificate)
     addresses = await listener.start()
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"]) as session:
             yield Api(session, addresses[0][1], listener, live)
     finally:
         await listener.stop()

@@ -64,7 +64,7 @@ async def serving(folder: AppsFolder, *names: str):
     listener = Listener(create_instance_app(directories))
     addresses = await listener.start()
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"]) as session:
             yield Client(session, addresses[0][1], listener, directories[0].live)
     finally:
         await listener.stop()

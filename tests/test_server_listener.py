@@ -8,6 +8,7 @@ import logging
 import shutil
 import socket
 import ssl
+import weakref
 
 import aiohttp
 import msgspec
@@ -147,6 +148,63 @@ async def test_http_1_0_and_no_host(directory):
     """A plain HTTP/1.0 probe of a load balancer is answered."""
     async with serving(directory) as api:
         assert (await talk(api.port, b"GET /-/ready HTTP/1.0\r\n\r\n"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("first", "field", "expected"),
+    [
+        (b"HTTP/1.0", b"", None),
+        (b"HTTP/1.0", b"Connection: keep-alive\r\n", "keep-alive"),
+        (b"HTTP/1.1", b"", None),
+        (b"HTTP/1.1", b"Connection: close\r\n", "close"),
+    ],
+)
+async def test_who_closes_the_connection_is_told(directory, first, field, expected):
+    """An answer says what becomes of the connection where the version of HTTP does not."""
+    async with serving(directory) as api:
+        request = b"GET /-/healthy %b\r\nHost: x\r\n%b\r\n" % (first, field)
+        status, headers, _ = await talk(api.port, request)
+        assert (200, expected) == (status, headers.get("connection"))
+
+
+@pytest.mark.parametrize("line", [b"OPTIONS * HTTP/1.1", b"CONNECT any.host:443 HTTP/1.1"])
+async def test_targets_without_a_path(directory, line):
+    """A target that names no path is a 404, not the root."""
+    async with serving(directory) as api:
+        assert 404 == (await talk(api.port, line + b"\r\nHost: x\r\n\r\n"))[0]
+
+
+async def test_an_idle_connection_holds_no_snapshot(directory):
+    """What a connection was sent is let go with the last byte, so an old generation is freed while it stays open."""
+    async with serving(directory) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"GET /scim/v2/Users/E00001 HTTP/1.1\r\nHost: x\r\n%b\r\n" % AUTHORIZATION)
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+        old = weakref.ref(api.live.current)
+        directory.add(person(2)).publish()
+        await api.follow()
+        for _ in range(100):
+            if old() is None:
+                break
+            await asyncio.sleep(0.01)
+        assert old() is None
+        writer.close()
+
+
+async def test_a_client_that_reads_slowly_gets_all_of_it(directory):
+    """A page larger than any buffer arrives whole at a client that reads it in small pieces."""
+    directory.add(*[person(number) for number in range(2, 1_200)]).publish()
+    async with serving(directory) as api:
+        with socket.create_connection(("127.0.0.1", api.port)) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            target = b"/scim/v2/Users?count=1000"
+            client.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%b\r\n" % (target, AUTHORIZATION))
+            with client.makefile("rb") as file:
+                answer = await asyncio.to_thread(file.read)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert 1000 == len(orjson.loads(body)["Resources"])
 
 
 async def test_absolute_targets(directory):

@@ -149,7 +149,7 @@ async def test_discovery_documents_have_versions(api, base, method, path):
     whole = await api.get(f"{base}/{path}")
     tag = whole.headers["ETag"]
     assert tag == (await api.send("HEAD", f"{base}/{path}")).headers["ETag"]
-    answer = await api.send(method, f"{base}/{path}", headers={"If-None-Match": f"W/{tag}"})
+    answer = await api.send(method, f"{base}/{path}", headers={"If-None-Match": tag.removeprefix("W/")})
     assert (304, b"", tag) == (answer.status, answer.body, answer.headers["ETag"])
     assert 200 == (await api.send(method, f"{base}/{path}", headers={"If-None-Match": '"x"'})).status
     assert 412 == (await api.send(method, f"{base}/{path}", headers={"If-Match": '"x"'})).status

@@ -7,7 +7,9 @@ from urllib.parse import quote
 import pytest
 from server_fixtures import Directory, person, serving
 
-from snapshot.scim import OKTA_ENTITLEMENT
+from server.routes import Router
+from snapshot.config import BasePath
+from snapshot.scim import OKTA_ENTITLEMENT, ScimVersion
 
 BASES = pytest.mark.parametrize("base", ["v1", "v2"])
 WRITES = ("POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -140,3 +142,23 @@ async def test_head_is_get_everywhere(api, base, path):
     assert {name: value for name, value in get.headers.items() if name.lower() not in own} == {
         name: value for name, value in head.headers.items() if name.lower() not in own
     }
+
+
+PATHS = [
+    "/scim/v2/Users", "/scim/v2//Users/", "/scim/v2/Users/a%2Fb", "/scim/v2/Users/%FF", "/scim/v2/%FF/a", "/scim/v2",
+    "/scim/v2/", "/scim/v2/deep/Users", "/scim/v2/deep/", "/scim/v2/deep", "/scim", "/", "", "/%73cim/v2/Users/1",
+    "/scim/v2/Users/é", "/scim/v2/Users/1?count=1#x", "/admin/refresh", "/-/status", "/scim/v2/" + "x" * 300 + "/1",
+]  # fmt: skip
+
+
+def test_a_path_leads_to_the_same_place_at_any_time():
+    """Where a path leads does not depend on what was asked before, however much that was."""
+    bases = {"/scim/v2": BasePath(ScimVersion.V2_0), "/scim/v2/deep": BasePath(ScimVersion.V1_1)}
+    router = Router(bases)
+    expected = {path: Router(bases).resolve(path) for path in PATHS}
+    for number in range(200):
+        router.resolve(f"/scim/v2/stranger{number}/a/b")
+        assert expected == {path: router.resolve(path) for path in PATHS}
+    assert "1.1" == expected["/scim/v2/deep/Users"].version
+    assert ("Users", "a/b") == expected["/scim/v2/Users/a%2Fb"].parts
+    assert expected["/scim/v2/Users/%FF"].parts is None
