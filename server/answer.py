@@ -37,6 +37,8 @@ _PLAIN_HEADERS = b"Content-Type: application/json; charset=utf-8\r\n" + _COMMON
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # Pieces from here on are cheaper to hand over as they are, in a packet of their own, than to copy.
 _LARGE_BYTES = 512 << 10
+# What a client does not take is copied by asyncio up to Python 3.11: never more than this of one connection.
+_AT_ONCE_BYTES = 2 << 20
 _HTTP_1_0 = (1, 0)
 
 
@@ -83,7 +85,8 @@ class Answer(web.StreamResponse):
         for piece in pieces if request.method != "HEAD" else ():
             if len(piece) >= _LARGE_BYTES:
                 await request.writer.write(b"".join(small))
-                await request.writer.write(piece)
+                for at in range(0, len(piece), _AT_ONCE_BYTES):
+                    await request.writer.write(piece[at : at + _AT_ONCE_BYTES])
                 small = []
             else:
                 small.append(piece)
