@@ -1,4 +1,4 @@
-"""Answer: head and body as bytes that are ready, sent in one piece; media types and the headers that all carry."""
+"""Answer: head and body as bytes that are ready, sent as they are; media types and the headers that all carry."""
 
 from __future__ import annotations
 
@@ -35,11 +35,15 @@ _HEADERS = {
 _PLAIN_HEADERS = b"Content-Type: application/json; charset=utf-8\r\n" + _COMMON
 # RFC 9110 section 5.5: nothing that could end a header field and begin another.
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# Pieces from here on are cheaper to hand over as they are, in a packet of their own, than to copy.
+_LARGE_BYTES = 512 << 10
+# What a client does not take is copied by asyncio up to Python 3.11: never more than this of one connection.
+_AT_ONCE_BYTES = 2 << 20
 _HTTP_1_0 = (1, 0)
 
 
 class Answer(web.StreamResponse):
-    """Sends what is ready: `common` header lines, those of `headers`, and the pieces of the body, copied once.
+    """Sends what is ready: `common` header lines, those of `headers`, and the pieces of the body, copied at most once.
 
     aiohttp's own Response takes a body that is one piece already, copies it again behind its head, and keeps it until
     the next request of the connection. A piece may lie in a mapped file: nothing holds it once it was sent.
@@ -77,10 +81,16 @@ class Answer(web.StreamResponse):
             return
         pieces, self.pieces = self.pieces, ()
         head = self._head(request)
-        is_head = request.method == "HEAD"
-        whole = head if is_head or not self.size else b"".join((head, *pieces))
-        del pieces
-        await request.writer.write_eof(whole)
+        small: list[Piece] = [head]
+        for piece in pieces if request.method != "HEAD" else ():
+            if len(piece) >= _LARGE_BYTES:
+                await request.writer.write(b"".join(small))
+                for at in range(0, len(piece), _AT_ONCE_BYTES):
+                    await request.writer.write(piece[at : at + _AT_ONCE_BYTES])
+                small = []
+            else:
+                small.append(piece)
+        await request.writer.write_eof(b"".join(small))
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """Return status line and header lines."""

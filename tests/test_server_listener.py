@@ -194,17 +194,17 @@ async def test_an_idle_connection_holds_no_snapshot(directory):
 
 async def test_a_client_that_reads_slowly_gets_all_of_it(directory):
     """A page larger than any buffer arrives whole at a client that reads it in small pieces."""
-    directory.add(*[person(number) for number in range(2, 1_200)]).publish()
+    directory.add(*[person(number) for number in range(2, 5_400)]).publish()
     async with serving(directory) as api:
         with socket.create_connection(("127.0.0.1", api.port)) as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-            target = b"/scim/v2/Users?count=1000"
+            target = b"/scim/v2/Users?count=5000"
             client.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n%b\r\n" % (target, AUTHORIZATION))
             with client.makefile("rb") as file:
                 answer = await asyncio.to_thread(file.read)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert f"Content-Length: {len(body)}".encode() in head
-        assert 1000 == len(orjson.loads(body)["Resources"])
+        assert 5000 == len(orjson.loads(body)["Resources"])
 
 
 async def test_absolute_targets(directory):
