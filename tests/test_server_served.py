@@ -206,7 +206,7 @@ async def server_on(directory: Directory, clock: Clock) -> AsyncIterator[Api]:
     listener = Listener(create_app(directory.config, live))
     addresses = await listener.start()
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as session:
+        async with aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Accept-Encoding"]) as session:
             yield Api(session, addresses[0][1], listener, live)
     finally:
         await listener.stop()
