@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from snapshot.schema import Attribute
 
 
+PRIMARY = "primary"
 _MAX_REMEMBERED = 256
 
 
@@ -44,6 +45,19 @@ class Attributes:
             found = outer if outer is not None and self.is_plural(outer) else None
         return found
 
+    def row(self, path: AttributePath) -> IndexedAttribute | None:
+        """Return where an attribute is, or, of a `primary` that nobody says, another attribute of the same values."""
+        found = self.find(path)
+        if found is None and self._is_primary(path):
+            return next(iter(self.children(AttributePath(path.name, urn=path.urn))), None)
+        return found
+
+    def _is_primary(self, path: AttributePath) -> bool:
+        if path.sub.casefold() != PRIMARY:
+            return False
+        known = definition(self.resource_type, AttributePath(path.name, urn=path.urn))
+        return known is not None and known.multi_valued and known.sub(PRIMARY) is not None
+
     def is_plural(self, found: IndexedAttribute) -> bool:
         """Tell whether an attribute has a table of its own, one row a value."""
         return found.table != self.resource_type
@@ -54,6 +68,9 @@ class Attributes:
         FilterError, without position, for a name of no schema and for one that cannot be compared.
         """
         found = self.find(path)
+        if self._is_primary(path) and self.row(path) is not None:
+            # RFC 7643 section 2.4: a value of which nobody says whether it is the primary one is not.
+            return Column(f"COALESCE({quoted(found.column)}, 0)" if found is not None else "0", BOOLEAN)
         if found is not None:
             return Column(quoted(found.column), self._kind(found))
         known = definition(self.resource_type, path)

@@ -142,7 +142,7 @@ class Selection:
                 has_any: Sql = (self._has_any(path), [])
                 return has_any if term.op == "ne" else _negated(has_any)
         column = self._column(term)
-        found = self._attributes.find(path)
+        found = self._attributes.row(path)
         if found is None or not self._attributes.is_plural(found):
             return condition(column, term)
         return _any_value(quoted(found.table), column, term)
@@ -215,7 +215,7 @@ class Selection:
             column = self._attributes.column(path).sql
         except FilterError as error:
             raise SortError(f"{error.detail}.") from None
-        found = self._attributes.find(path)
+        found = self._attributes.row(path)
         if found is None or not self._attributes.is_plural(found):
             return "", column
         table = quoted(found.table)

@@ -138,7 +138,7 @@ def _sort_key(path: Path, kind: str, user: dict[str, Any]) -> Any:
         value = elements[0] if elements else None
     else:
         first = next((item for item in elements if item.get("primary") is True), elements[0] if elements else {})
-        value = first.get(sub)
+        value = _sub_value(first, sub, path) if elements else None
     return None if value is None else _stored(kind, value)
 
 
@@ -250,7 +250,7 @@ def _holds(tree: tuple, user: dict[str, Any]) -> bool:
             return any(_fulfils(path, inner, item) for item in _elements(path, user))
         case ("chosen", path, inner, sub, operator, value):
             kind = SCHEMAS[path.schema][path.name].subs[sub]
-            chosen = [item.get(sub) for item in _elements(path, user) if _fulfils(path, inner, item)]
+            chosen = [_sub_value(item, sub, path) for item in _elements(path, user) if _fulfils(path, inner, item)]
             return _any(kind, operator, value, chosen)
     _, path, operator, value = tree
     if path.name == "schemas":
@@ -260,7 +260,8 @@ def _holds(tree: tuple, user: dict[str, Any]) -> bool:
     if is_whole and (operator == "pr" or value == NULL):
         return bool(elements) == (operator != "eq")
     sub = _sub_of(path)
-    return _any(_kind_of(path), operator, value, elements if sub is None else [item.get(sub) for item in elements])
+    found = elements if sub is None else [_sub_value(item, sub, path) for item in elements]
+    return _any(_kind_of(path), operator, value, found)
 
 
 def _any(kind: str, operator: str, value: Value, found: list[Any]) -> bool:
@@ -305,7 +306,14 @@ def _fulfils(outer: Path, tree: tuple, element: dict[str, Any]) -> bool:
         case ("not", inner):
             return not _fulfils(outer, inner, element)
     _, path, operator, value = tree
-    return _one(SCHEMAS[outer.schema][outer.name].subs[path.name], operator, value, element.get(path.name))
+    kind = SCHEMAS[outer.schema][outer.name].subs[path.name]
+    return _one(kind, operator, value, _sub_value(element, path.name, outer))
+
+
+def _sub_value(element: dict[str, Any], sub: str, outer: Path) -> Any:
+    """RFC 7643 section 2.4: an entry that does not say whether it is the primary one is not."""
+    is_assumed = sub == "primary" and SCHEMAS[outer.schema][outer.name].is_plural
+    return element.get(sub, False if is_assumed else None)
 
 
 def _schemas(core: tuple[str, ...], operator: str, value: Value, user: dict[str, Any]) -> bool:

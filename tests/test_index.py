@@ -88,7 +88,8 @@ def select(snapshot, text: str) -> str:
         ('emails ne "al@x.com"', "34"), ('emails.type ne "work"', "234"), ('not (emails eq "al@x.com")', "34"),
         ("emails ne null", "123"), ("emails.type eq null", "4"), ("emails pr", "123"), ("not (emails pr)", "4"),
         ('emails co "X.C"', "123"), ('emails sw "d"', "3"), ('emails ew "L@X.com"', "12"), ('emails gt "c"', "3"),
-        ('emails co "@" and not (emails sw "a")', "3"), ("emails.primary ne true", "34"), ("emails.display pr", ""),
+        ('emails co "@" and not (emails sw "a")', "3"), ("emails.primary ne true", "34"), ("emails.primary pr", "123"), ("emails[primary eq false]", "3"), ('emails[type eq "home" and primary eq false]', "3"), ("emails.primary eq null", "4"),
+        ("emails[primary eq null]", ""), ("emails.primary eq false", "3"), ("emails.display pr", ""),
         # value paths: one value fulfils all
         ('emails[type eq "home" and value co "al@"]', "2"), ('emails[type eq "work" and value eq "d@x.com"]', ""),
         ('emails [TYPE eq "work" and not (VALUE sw "a")]', "3"), ('emails[not (type eq "work")]', "23"),
