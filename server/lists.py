@@ -97,7 +97,7 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
     pins.served(client, query.name, run, start_index=search.start_index, following=following, total=total)
     facts.quiet = not search.is_first_page
     if search.attributes or search.excluded:
-        resources = await cut_down(request, resources, search.attributes, search.excluded)
+        resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
     body = list_body(version, total=total, start_index=search.start_index, items=items, resources=resources)
     return scim_answer(version, *body)
 
@@ -133,7 +133,7 @@ async def _by_cursor(request: web.BaseRequest, search: SearchRequest, query: Que
     resources: bytes | memoryview
     items, resources = listing.page(snapshot, version, first, search.count)
     if search.attributes or search.excluded:
-        resources = await cut_down(request, resources, search.attributes, search.excluded)
+        resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
 
     def at(first: int) -> str:
         return write_cursor(Place(snapshot.generation, snapshot.manifest.created_ms, first, total), identity)
@@ -167,7 +167,7 @@ def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ..
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""
     is_import = sort is None and bool(whole_type) and (tree is None or is_incremental(tree))
-    order = f"{'-' if sort.descending else '+'}{str(sort.path).casefold()}" if sort else None
+    order = f"{'-' if sort.descending else '+'}{sort.path.core}{str(sort.path).casefold()}" if sort else None
     return Query(ListName(whole_type, search.filter, is_import, order), types, tree, sort)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, ScimVersion
+from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, ScimVersion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,7 @@ _URN = "urn:"
 _Object = dict[str, msgspec.Raw]
 _RESOURCES = msgspec.json.Decoder(list[_Object])
 _OBJECT = msgspec.json.Decoder(_Object)
+_TEXTS = msgspec.json.Decoder(list[str])
 _VALUES = msgspec.json.Decoder(list[msgspec.Raw])
 _ENTERPRISE = frozenset({ENTERPRISE_1_1.casefold(), ENTERPRISE_2_0.casefold()})
 
@@ -50,24 +51,18 @@ class Names(msgspec.Struct, frozen=True, gc=False):
     extensions: tuple[str, ...]
 
 
-class Projection:
-    """Keeps or drops named attributes. Names that no resource has are passed over (RFC 7644 section 3.9)."""
+class _Named:
+    """What was named of the resources of one core schema: `core` is all of it, `root` are attributes."""
 
-    def __init__(self, asked: Iterable[str], names: Names, *, keep: bool) -> None:
-        self._keep = keep
-        self._core = False
-        self._root = _Node()
+    def __init__(self, asked: Iterable[str], names: Names, own: str) -> None:
+        self.core = False
+        self.root = _Node()
         for text in asked:
-            self._add(text.casefold(), names)
+            self._add(text.casefold(), names, own)
 
-    def apply(self, resources: bytes | memoryview) -> bytes:
-        """Return comma-joined JSON of the same resources, each cut down."""
-        found = _RESOURCES.decode(b"".join((b"[", resources, b"]")))
-        return msgspec.json.encode([self._cut_resource(item) for item in found])[1:-1]
-
-    def _add(self, text: str, names: Names) -> None:
+    def _add(self, text: str, names: Names, own: str) -> None:
         if not text.startswith(_URN):
-            self._root.add(text.split(".", 1))
+            self.root.add(text.split(".", 1))
             return
         for urn in _longest_first(names.schemas + names.extensions):
             folded = urn.casefold()
@@ -75,24 +70,52 @@ class Projection:
                 continue
             rest = text[len(folded) + 1 :]
             path = rest.split(".", 1) if rest else []
-            if urn in names.schemas:
+            if urn not in names.schemas:
+                self.root.add(_stored(folded, path, names.version))
+            elif urn in {own, CORE_1_1}:
                 if path:
-                    self._root.add(path)
+                    self.root.add(path)
                 else:
-                    self._core = True
-            else:
-                self._root.add(_stored(folded, path, names.version))
+                    self.core = True
             return
 
-    def _cut_resource(self, resource: _Object) -> _Object:
+
+class Projection:
+    """Keeps or drops named attributes. Names that a resource has not are passed over (RFC 7644 section 3.9).
+
+    The URN of a core schema of SCIM 2.0 before a name means the resources of that schema; that of 1.1 means any.
+    """
+
+    def __init__(self, asked: Iterable[str], names: Names, *, keep: bool) -> None:
+        self._keep = keep
+        asked = tuple(asked)
+        self._named = {urn: _Named(asked, names, urn) for urn in ("", *names.schemas)}
+        folded = tuple(urn.casefold() for urn in names.schemas if urn != CORE_1_1)
+        self._is_alike = not any(text.casefold().startswith(folded) for text in asked)
+
+    def apply(self, resources: bytes | memoryview, core_urn: str = "") -> bytes:
+        """Return comma-joined JSON of the same resources, each cut down.
+
+        `core_urn` is their core schema in SCIM 2.0; without it each says it (in 1.1 none does).
+        """
+        found = _RESOURCES.decode(b"".join((b"[", resources, b"]")))
+        return msgspec.json.encode([self._cut_resource(item, self._named_of(item, core_urn)) for item in found])[1:-1]
+
+    def _named_of(self, resource: _Object, core_urn: str) -> _Named:
+        if not core_urn and not self._is_alike and "schemas" in resource:
+            urns = _TEXTS.decode(resource["schemas"])
+            core_urn = next((urn for urn in urns if urn in self._named), "")
+        return self._named.get(core_urn) or self._named[""]
+
+    def _cut_resource(self, resource: _Object, named: _Named) -> _Object:
         cut: _Object = {}
         for name, raw in resource.items():
             if name in ALWAYS:
                 cut[name] = raw
                 continue
             folded = name.casefold()
-            node = self._root.inner.get(folded)
-            if self._core and not folded.startswith(_URN):
+            node = named.root.inner.get(folded)
+            if named.core and not folded.startswith(_URN):
                 if self._keep:
                     cut[name] = raw
                 continue

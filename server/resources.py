@@ -107,5 +107,5 @@ async def _get(request: web.BaseRequest, resource_type: str, resource_id: str) -
     if "ETag" in headers and is_unchanged(request.headers, headers["ETag"]):
         return unchanged_answer(headers)
     if attributes or excluded:
-        resource = await cut_down(request, resource, attributes, excluded)
+        resource = await cut_down(request, resource, (resource_type,), attributes, excluded)
     return scim_answer(version, resource, headers=headers)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from snapshot.comparison import EXACT, NOTHING, TEXT, Column
-from snapshot.definitions import core_attributes, definition
+from snapshot.definitions import core_attributes, core_spellings, definition
 from snapshot.errors import FilterError
 from snapshot.schema import BINARY, BOOLEAN, COMPLEX, DATE_TIME, DECIMAL, ENTERPRISE_ATTRIBUTES, INTEGER
-from snapshot.scim import ENTERPRISE_2_0, USER, AttributePath
+from snapshot.scim import ENTERPRISE_2_0, GROUP, USER, AttributePath
 from snapshot.strict import nearest
 
 if TYPE_CHECKING:
@@ -29,12 +30,20 @@ class Attributes:
     def __init__(self, resource_type: str, indexed: Mapping[str, IndexedAttribute]) -> None:
         self.resource_type = resource_type
         self._indexed = indexed
+        is_related = resource_type not in {USER, GROUP}
+        # Of a type that an older generation has not, nobody can tell which of Okta's two it is.
+        self._is_role = is_related and bool(indexed) and "type" not in indexed
+        self._own_urns = core_spellings(resource_type, has_type=not self._is_role)
+        if is_related and not indexed:
+            self._own_urns += core_spellings(resource_type, has_type=False)
         # Asked several times for each filter; an index never changes.
         self.find = lru_cache(_MAX_REMEMBERED)(self._find)
         self.is_complex = lru_cache(_MAX_REMEMBERED)(self._is_complex)
 
     def _find(self, path: AttributePath) -> IndexedAttribute | None:
         """Return where an attribute is; the simple form of a complex one means its value (RFC 7644 3.4.2.2)."""
+        if self.is_foreign(path):
+            return None
         name = str(path).casefold()
         found = self._indexed.get(name)
         if found is None and not path.sub:
@@ -45,17 +54,27 @@ class Attributes:
             found = outer if outer is not None and self.is_plural(outer) else None
         return found
 
+    def is_foreign(self, path: AttributePath) -> bool:
+        """Tell whether the URN before a name is that of the core schema of another resource type."""
+        return bool(path.core) and path.core not in self._own_urns
+
+    def _definition(self, path: AttributePath) -> Attribute | None:
+        """Return what the schema of the type says of a path."""
+        if self.is_foreign(path):
+            return None
+        return definition(self.resource_type, path)
+
     def row(self, path: AttributePath) -> IndexedAttribute | None:
         """Return where an attribute is, or, of a `primary` that nobody says, another attribute of the same values."""
         found = self.find(path)
         if found is None and self._is_primary(path):
-            return next(iter(self.children(AttributePath(path.name, urn=path.urn))), None)
+            return next(iter(self.children(replace(path, sub=""))), None)
         return found
 
     def _is_primary(self, path: AttributePath) -> bool:
         if path.sub.casefold() != PRIMARY:
             return False
-        known = definition(self.resource_type, AttributePath(path.name, urn=path.urn))
+        known = self._definition(replace(path, sub=""))
         return known is not None and known.multi_valued and known.sub(PRIMARY) is not None
 
     def is_plural(self, found: IndexedAttribute) -> bool:
@@ -73,7 +92,7 @@ class Attributes:
             return Column(f"COALESCE({quoted(found.column)}, 0)" if found is not None else "0", BOOLEAN)
         if found is not None:
             return Column(quoted(found.column), self._kind(found))
-        known = definition(self.resource_type, path)
+        known = self._definition(path)
         if known is not None and known.type == COMPLEX:
             known = known.sub("value")
         if (reason := self.why_not(path)) is not None:
@@ -97,11 +116,13 @@ class Attributes:
     def why_not(self, path: AttributePath) -> str | None:
         """Return why nothing can be asked of an attribute; None if it is one, with values or without."""
         name = str(path).casefold()
+        if self.is_foreign(path):
+            return f"{path.core}:{path} is not an attribute of {self.resource_type}"
         if name in {"meta.version", "meta.location"}:
             return f"{path} is not supported; meta.created, meta.lastModified and meta.resourceType are"
         if path.sub == "$ref":
             return f"{path} is not supported; {path.name}.value is"
-        if self.find(path) or self.children(path) or definition(self.resource_type, path):
+        if self.find(path) or self.children(path) or self._definition(path):
             return None
         return f"{path} is not an attribute of {self.resource_type}{nearest(str(path), self._names())}"
 
@@ -115,11 +136,15 @@ class Attributes:
     def children(self, path: AttributePath) -> list[IndexedAttribute]:
         """Return the mapped sub-attributes of a complex attribute."""
         prefix = f"{path}.".casefold()
-        return [] if path.sub else [item for name, item in self._indexed.items() if name.startswith(prefix)]
+        return (
+            []
+            if path.sub or self.is_foreign(path)
+            else [item for name, item in self._indexed.items() if name.startswith(prefix)]
+        )
 
     def _is_complex(self, path: AttributePath) -> bool:
         """Tell whether an attribute has sub-attributes, mapped or not."""
-        known = definition(self.resource_type, path)
+        known = self._definition(path)
         return bool(self.children(path)) or (known is not None and known.type == COMPLEX)
 
     def primary(self, found: IndexedAttribute) -> IndexedAttribute | None:

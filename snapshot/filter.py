@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from snapshot.definitions import CORE_URNS, any_definition
 from snapshot.errors import FilterError
-from snapshot.scim import ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath, canonical_urn
+from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, AttributePath, canonical_urn
 from snapshot.tokens import Literal, Token, literal_of, parse_instant, tokens_of
 
 if TYPE_CHECKING:
@@ -268,14 +268,16 @@ def known_urns(extension_urns: Sequence[str]) -> tuple[str, ...]:
 def resolve_path(text: str, urns: Sequence[str], position: int = 0) -> AttributePath:
     """Turn an attribute as written into its canonical path; names of the schema get their own spelling.
 
-    A URN stands before the name with a colon, or with a dot as Okta writes it.
+    A URN stands before the name with a colon, or with a dot as Okta writes it. The one of SCIM 1.1 is that of every
+    core schema; one of SCIM 2.0 stays with the path.
     """
-    urn, name = "", text
+    urn, core, name = "", "", text
     if text[:4].casefold() == "urn:":
         urn = next((item for item in urns if _begins_with(text, item)), "")
         if not urn:
             raise FilterError(f"{text!r} at position {position} begins with no URN known here.", position=position)
         name = text[len(urn) + 1 :]
+        core = urn if urn in CORE_URNS and urn != CORE_1_1 else ""
         urn = "" if urn in CORE_URNS else canonical_urn(urn)
     first, dot, sub = name.partition(".")
     if not _NAME.match(first) or (dot and not _NAME.match(sub)):
@@ -283,8 +285,8 @@ def resolve_path(text: str, urns: Sequence[str], position: int = 0) -> Attribute
     first = _ALIASES.get(first.casefold(), first) if not urn else first
     attribute = any_definition(first, urn)
     if attribute is None:
-        return AttributePath(first, sub, urn)
-    return AttributePath(attribute.name, _sub_name(attribute, sub), urn)
+        return AttributePath(first, sub, urn, core)
+    return AttributePath(attribute.name, _sub_name(attribute, sub), urn, core)
 
 
 def _begins_with(text: str, urn: str) -> bool:

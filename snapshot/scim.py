@@ -83,12 +83,14 @@ _ENTERPRISE_SPELLINGS = frozenset({ENTERPRISE_1_1.casefold(), ENTERPRISE_2_0.cas
 class AttributePath:
     """An attribute as mapping, index and filters name it: `urn` only for attributes of an extension.
 
-    `str()` gives the canonical text, e.g. `name.givenName` or `urn:…:enterprise:2.0:User:department`.
+    `str()` gives the canonical text, e.g. `name.givenName` or `urn:…:enterprise:2.0:User:department`. `core` is the
+    URN of a core schema that a client wrote before the name: only resources of that schema have the attribute.
     """
 
     name: str
     sub: str = ""
     urn: str = ""
+    core: str = ""
 
     def __str__(self) -> str:
         text = f"{self.name}.{self.sub}" if self.sub else self.name

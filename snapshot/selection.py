@@ -131,6 +131,8 @@ class Selection:
     def _term(self, term: Comparison | Present) -> Sql:
         path = term.path
         name = str(path).casefold()
+        if self._attributes.is_foreign(path):
+            self._column(term)  # refuses it
         if name == _SCHEMAS:
             return self._schemas(term), []
         if name == _RESOURCE_TYPE:
@@ -166,7 +168,7 @@ class Selection:
         path, attributes = tree.path, self._attributes
         found = attributes.find(path)
         is_plural = found is not None and attributes.is_plural(found)
-        if path.sub or not (is_plural or attributes.is_complex(path)):
+        if attributes.is_foreign(path) or path.sub or not (is_plural or attributes.is_complex(path)):
             refuse(tree, attributes.why_not(path) or f"{path} has no sub-attributes; a value path needs some")
         inner, values = self._inner(path, tree.inner)
         found = found or next(iter(attributes.children(path)), None)
@@ -209,7 +211,7 @@ class Selection:
 
     def sort_key(self, path: AttributePath) -> tuple[str, str]:
         """Return (join, key) of a sort: of a multi-valued attribute the primary value, else the first."""
-        if str(path).casefold() in {_RESOURCE_TYPE, _SCHEMAS}:
+        if str(path).casefold() in {_RESOURCE_TYPE, _SCHEMAS} and not self._attributes.is_foreign(path):
             return "", NOTHING  # the same for all
         try:
             column = self._attributes.column(path).sql

@@ -43,6 +43,7 @@ class Path(NamedTuple):
     name: str
     sub: str = ""
     schema: str = CORE
+    foreign: str = ""  # the URN before the name, if it is the core schema of another type
 
 
 class Value(NamedTuple):
@@ -175,7 +176,7 @@ def _check_inner(outer: Path, tree: tuple) -> None:
             _check_inner(outer, inner)
         case ("term", path, operator, value):
             kind = SCHEMAS[outer.schema].get(outer.name)
-            if kind is None or kind.subs is None or outer.sub or path.name not in kind.subs:
+            if kind is None or kind.subs is None or outer.sub or outer.foreign or path.name not in kind.subs:
                 raise Refused
             _check_types(kind.subs[path.name], operator, value)
 
@@ -183,7 +184,7 @@ def _check_inner(outer: Path, tree: tuple) -> None:
 def _kind_of(path: Path) -> str:
     """Return how a path compares: the simple form of a complex attribute as its value."""
     kind = SCHEMAS[path.schema].get(path.name)
-    if kind is None or (path.sub and path.sub not in (kind.subs or {})):
+    if path.foreign or kind is None or (path.sub and path.sub not in (kind.subs or {})):
         raise Refused
     return kind.name if kind.subs is None else kind.subs.get(path.sub or "value", "complex")
 

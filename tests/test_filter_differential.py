@@ -30,6 +30,7 @@ from naive_filter import (
     NULL,
     SCHEMAS,
     TYPES,
+    URNS_OF,
     Path,
     Refused,
     Value,
@@ -300,6 +301,11 @@ SUB_PATHS = {
     path: [Path(sub) for sub in SCHEMAS[path.schema][path.name].subs] for paths in COMPLEX.values() for path in paths
 }
 SUB_PATH = {path: st.sampled_from(subs) for path, subs in SUB_PATHS.items()}
+# Names of the type itself, and the URN of another one's core schema before them.
+FOREIGN = {"User": GROUP_URNS[1], "Group": LICENSE_URNS[1], "License": CORE_URNS[1]}
+for _type, _urn in FOREIGN.items():
+    _paths = [path for path in PATHS[_type] if path.schema in URNS_OF and not path.foreign]
+    NO_ATTRIBUTES[_type] += [path._replace(foreign=_urn) for path in _paths]
 NO_ATTRIBUTE = {name: st.sampled_from(paths) for name, paths in NO_ATTRIBUTES.items()}
 # Users have the most attributes.
 ANY_TYPE = st.sampled_from(("User", "User", "User", "Group", "Group", "License"))
@@ -356,10 +362,11 @@ def _trees(resource_type: str, depth: int = 3, outer: Path | None = None) -> st.
         if kind == "t":
             return draw(_terms(resource_type, outer))
         path = draw(ANY_COMPLEX[resource_type])
+        written = path._replace(foreign=FOREIGN[resource_type]) if path.schema in URNS_OF and draw(HOW) == 19 else path
         if kind == "v":
-            return ("values", path, draw(_trees(resource_type, min(depth, 2), path)))
+            return ("values", written, draw(_trees(resource_type, min(depth, 2), path)))
         _, sub, operator, value = draw(_terms(resource_type, path))
-        return ("chosen", path, draw(_trees(resource_type, 1, path)), sub.name, operator, value)
+        return ("chosen", written, draw(_trees(resource_type, 1, path)), sub.name, operator, value)
 
     return tree()
 
@@ -418,7 +425,7 @@ class Writer:
         if path[:2] == ("manager", "value") and dice.random() < 0.5:
             name = "manager.managerId"
         urns = URNS[path.schema]
-        urn = dice.choice(urns)
+        urn = path.foreign or dice.choice(urns)
         return self._cased(f"{urn}{dice.choice(':.')}{name}" if urn else name)
 
     def _value(self, value: Value) -> str:
@@ -498,7 +505,9 @@ def test_the_index_finds_whom_the_filter_means(people, record_property):
 @pytest.mark.parametrize(
     ("resource_type", "path"),
     [(name, path) for name in TYPES for path in (*PATHS[name], *NO_ATTRIBUTES[name])],
-    ids=lambda item: item if isinstance(item, str) else ".".join(part for part in item[:2] if part),
+    ids=lambda item: (
+        item if isinstance(item, str) else ".".join(part for part in (*item[:2], item.foreign[-5:]) if part)
+    ),
 )
 def test_the_index_sorts_as_the_bodies_say(people, resource_type, path):
     """Sorted by any attribute, in both directions, the order is that of the values in the bodies of both versions."""
@@ -506,6 +515,7 @@ def test_the_index_sorts_as_the_bodies_say(people, resource_type, path):
     urn = {**dict.fromkeys((CORE, GROUP, LICENSE), ""), ENTERPRISE: f"{ENTERPRISE_URNS[1]}:"}.get(
         path.schema, f"{path.schema}:"
     )
+    urn = f"{path.foreign}:" if path.foreign else urn
     written = f"{urn}{path.name}.{path.sub}".rstrip(".")
     some_filter = {"User": 'emails co "x" or title pr', "Group": "members pr", "License": "description pr"}[
         resource_type

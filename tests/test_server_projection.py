@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from server_fixtures import CUSTOM_URN, Directory, person, serving
 
 from server.projection import Names, Projection
-from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, USER_2_0, ScimVersion
+from snapshot.scim import CORE_1_1, ENTERPRISE_1_1, ENTERPRISE_2_0, GROUP_2_0, USER_2_0, ScimVersion
 
 ENTERPRISE = {"v1": ENTERPRISE_1_1, "v2": ENTERPRISE_2_0}
 CORE = {"v1": CORE_1_1, "v2": USER_2_0}
@@ -54,6 +54,8 @@ async def one(api, base: str, **parameters: str) -> dict:
         ("{other}:manager.{reference}", {"{enterprise}": {"manager": {"{reference}": "B-1"}}}),
         ("{enterprise}:manager.value", {"{enterprise}": {"manager": {"{reference}": "B-1"}}}),
         ("{enterprise}:manager.managerId", {"{enterprise}": {"manager": {"{reference}": "B-1"}}}),
+        (GROUP_2_0 + ":displayName," + GROUP_2_0 + ":userName," + GROUP_2_0, {}),
+        (USER_2_0 + ":userName", {"userName": "user1@example.com"}),
         (CUSTOM_URN.upper() + ":badge", {CUSTOM_URN: {"badge": "B-1"}}),
         ("id,schemas", {}),
         ("nothing,password,urn:x:y:z,userName.x,emails.x", {}),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from server.listing import Listing, Listings
 from server.selecting import select
 from snapshot.errors import FilterError, SortError
-from snapshot.filter import Sort, parse_filter, resolve_path
+from snapshot.filter import Sort, known_urns, parse_filter, resolve_path
 from snapshot.lookup import Index
-from snapshot.scim import ScimVersion
+from snapshot.scim import CORE_1_1, GROUP_2_0, USER_2_0, ScimVersion
 
 TYPES = ("User", "Group", "License")
 # (type, id, userName, displayName, title): what no type has is None throughout.
@@ -70,7 +70,7 @@ def ids(listing: Listing) -> list[str]:
 
 def query(snapshot, text: str | None = None, sort: str = "", types=TYPES) -> list[str]:
     tree = parse_filter(text) if text else None
-    order = Sort(resolve_path(sort.strip("-"), ()), sort.startswith("-")) if sort else None
+    order = Sort(resolve_path(sort.strip("-"), known_urns(())), sort.startswith("-")) if sort else None
     return ids(select(snapshot, types, tree, order))
 
 
@@ -88,6 +88,10 @@ def query(snapshot, text: str | None = None, sort: str = "", types=TYPES) -> lis
         ('emails[type eq "work"] or id eq "g2"', ["g2"]),
         ('meta.resourceType eq "Group"', ["g1", "g2", "g3"]),
         ('meta.resourceType eq "User" and not (title pr)', ["u2"]),
+        (f"{GROUP_2_0}:displayName pr", ["g1", "g3"]),
+        (f'{GROUP_2_0}:id ne "g2" and {CORE_1_1}:displayName pr', ["u1", "u3", "g1", "g3", "l1", "l2"]),
+        (f"{USER_2_0}:displayName pr or {GROUP_2_0}.id eq null", ["u1", "u2", "u3", "l1", "l2"]),
+        (f'{GROUP_2_0}:members[type eq "User"] or {USER_2_0}:emails[type eq "work"] or id eq "l1"', ["l1"]),
         ('meta.resourceType ne "User" and userName ne "x"', ["g1", "g2", "g3", "l1", "l2"]),
     ],
 )
@@ -96,7 +100,10 @@ def test_what_a_type_lacks_has_no_value_there(snapshot, text, expected):
     assert expected == query(snapshot, text)
 
 
-@pytest.mark.parametrize("text", ["nothing pr", "userName pr or nothing pr", "active gt true", 'meta.version eq "x"'])
+@pytest.mark.parametrize(
+    "text",
+    ["nothing pr", "userName pr or nothing pr", f"{GROUP_2_0}:userName pr", "active gt true", 'meta.version eq "x"'],
+)
 def test_what_no_type_understands_is_an_error(snapshot, text):
     """A name of no schema, and an operator that does not go with an attribute, are errors as for a single type."""
     with pytest.raises(FilterError):
@@ -118,6 +125,7 @@ def test_what_cannot_be_sorted_by(snapshot, name):
         ("-displayName", ["u2", "g2", "u3", "u1", "g3", "l1", "g1", "l2"]),
         ("id", ["g1", "g2", "g3", "l1", "l2", "u1", "u2", "u3"]),
         ("-userName", ["g1", "g2", "g3", "l1", "l2", "u3", "u2", "u1"]),
+        (f"{GROUP_2_0}:displayName", ["g1", "g3", "u1", "u2", "u3", "g2", "l1", "l2"]),
         ("members.value", ["u1", "u2", "u3", "g1", "g2", "g3", "l1", "l2"]),
         ("meta.resourceType", ["u1", "u2", "u3", "g1", "g2", "g3", "l1", "l2"]),
     ],
