@@ -59,8 +59,8 @@ class Attributes:
         return bool(path.core) and path.core not in self._own_urns
 
     def _definition(self, path: AttributePath) -> Attribute | None:
-        """Return what the schema of the type says of a path."""
-        if self.is_foreign(path):
+        """Return what the schema of the type says of a path; that of roles has no `type`, unlike entitlements."""
+        if self.is_foreign(path) or (self._is_role and not path.urn and path.name.casefold() == "type"):
             return None
         return definition(self.resource_type, path)
 
@@ -129,7 +129,8 @@ class Attributes:
     def _names(self) -> Iterator[str]:
         """Yield every name that may have been meant."""
         yield from (item.path for item in self._indexed.values())
-        yield from _names_of(core_attributes(self.resource_type))
+        names = _names_of(core_attributes(self.resource_type))
+        yield from (name for name in names if not (self._is_role and name == "type"))
         if self.resource_type == USER:
             yield from _names_of(ENTERPRISE_ATTRIBUTES, f"{ENTERPRISE_2_0}:")
 

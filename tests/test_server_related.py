@@ -184,3 +184,10 @@ def test_types_of_one_attribute_are_shown_in_1_1_together():
         "c.toml: entitlements.Profile.scim_1_1: found false; expected true, as of License: both are entitlements of users"
         == str(problem)
     )
+
+
+@pytest.mark.parametrize("query", ["filter=type%20pr", "filter=type%20eq%20%22Role%22", "sortBy=type"])
+def test_a_role_has_no_type(linked_server, query):
+    """The schema of roles has no `type`, so nothing can be asked of it; that of entitlements has one."""
+    answers = [linked_server.client.get(f"{NEW}/{name}?{query}").status for name in ("Roles", "Licenses")]
+    assert [400, 200] == answers
