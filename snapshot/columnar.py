@@ -15,7 +15,7 @@ import orjson
 
 from snapshot.canonical import core_place, extension_place, inner_place
 from snapshot.columns import Evaluation, Leaf
-from snapshot.compiler import Compiler
+from snapshot.compiler import Compiler, entry_key
 from snapshot.encode import encode, encode_values, milliseconds
 from snapshot.errors import RejectError
 from snapshot.fragments import Fragment, joined, members, object_of, of_texts, without_comma
@@ -191,6 +191,13 @@ class _Item:
             named.append(("type", Fragment([orjson.dumps(self.type)], whole=True)))
         return named
 
+    def keys(self, evaluation: Evaluation) -> list[Any]:
+        """Return what the entries of two items have in common if they say the same (`entry_key`)."""
+        whole = dict.fromkeys([*dict(self.values + self.extras), "type"])
+        names = ["type", "value"] if "value" in whole else list(whole)
+        columns = [self.column(evaluation, name) for name in names]
+        return [entry_key(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
     def column(self, evaluation: Evaluation, name: str) -> Sequence[Any]:
         """Return the value of one sub-attribute of every row."""
         if name == "type" and self.type is not None:
@@ -204,17 +211,21 @@ class _Plural:
 
     def __init__(self, plural: Plural, compiler: Compiler, timezone: str) -> None:
         self._items = [_Item(item, compiler, timezone) for item in plural.items]
+        # Values of different fixed types cannot be the same.
+        types = [item.type for item in self._items]
+        self._may_repeat = len(types) > 1 and (None in types or len(set(types)) < len(types))
 
     def fragment(self, evaluation: Evaluation) -> Fragment:
         if len(self._items) == 1:
             return _list_of_one(self._items[0], evaluation)
-        chosen = self._chosen(evaluation)
+        kept, chosen = self._merged(evaluation) if self._may_repeat else (None, self._chosen(evaluation))
         found: list[list[bytes]] = [[] for _ in chosen]
         for at, item in enumerate(self._items):
             values = joined(members(_fragments(item.values, evaluation)), evaluation.size)
             more = joined([*members(item.more(evaluation)), b""], evaluation.size)
-            for entries, primary, value, rest in zip(found, chosen, values, more, strict=True):
-                if value:
+            there = values if kept is None else kept[at]
+            for entries, primary, value, rest, is_there in zip(found, chosen, values, more, there, strict=True):
+                if is_there:
                     mark = b',"primary":true' if primary == at else b""
                     entries.append(b"{%b%b%b}" % (value[1:], rest, mark))
         return of_texts([b"[%b]" % b",".join(entries) if entries else None for entries in found])
@@ -224,7 +235,7 @@ class _Plural:
         keyed = [(item.column.removeprefix("v_"), item.kind) for item in attributes]
         if len(self._items) == 1 and _there(self._items[0], evaluation) is None:
             return [range(evaluation.size), *(_sole_column(self._items[0], evaluation, *key) for key in keyed)]
-        chosen = self._chosen(evaluation)
+        kept, chosen = self._merged(evaluation) if self._may_repeat else (None, self._chosen(evaluation))
         found: list[tuple[Any, ...]] = []
         for at, item in enumerate(self._items):
             columns = [
@@ -233,12 +244,32 @@ class _Plural:
                 else _plural_column(item.column(evaluation, name), kind)
                 for name, kind in keyed
             ]
-            there = _there(item, evaluation)
+            there = _there(item, evaluation) if kept is None else kept[at]
             rows = zip(range(evaluation.size), *columns, strict=True)
             found += rows if there is None else compress(rows, there)
         if len(self._items) > 1:
             found.sort(key=itemgetter(0))  # stable: the entries of one user stay in their order
         return list(zip(*found, strict=True)) if found else [[] for _ in range(len(keyed) + 1)]
+
+    def _merged(self, evaluation: Evaluation) -> tuple[list[list[bool]], list[int | None]]:
+        """Return which entries each user has, and which is primary, without what is there twice (`unique_entries`)."""
+        size = evaluation.size
+        kept = [[False] * size for _ in self._items]
+        chosen: list[int | None] = [None] * size
+        seen: list[dict[Any, int]] = [{} for _ in range(size)]
+        preferred: list[int | None] = [None] * size
+        for at, item in enumerate(self._items):
+            there = _there(item, evaluation)
+            keys = item.keys(evaluation)
+            for place in range(size) if there is None else compress(range(size), there):
+                first = seen[place].setdefault(keys[place], at)
+                kept[at][place] = first == at
+                if chosen[place] is None:
+                    chosen[place] = first
+                known = preferred[place]
+                if item.is_primary and (known is None or first < known):
+                    preferred[place] = first
+        return kept, [first if marked is None else marked for first, marked in zip(chosen, preferred, strict=True)]
 
     def _chosen(self, evaluation: Evaluation) -> list[int | None]:
         """Return which item is the primary one of each user; None for a user without entries."""

@@ -12,7 +12,7 @@ from snapshot.schema import BINARY, DATE_TIME, DECIMAL, STRING
 from snapshot.strict import nearest, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from snapshot.rules import Plural, PluralItem
 
@@ -150,6 +150,7 @@ class Compiler:
         def get(row: Row) -> list[dict[str, Any]] | None:
             found = [entry for item in items if (entry := item(row)) is not None]
             if found and not waits:
+                found = unique_entries(found)
                 choose_primary(found)
             return found or None
 
@@ -218,6 +219,29 @@ class Compiler:
             if target.path.urn == urn
         ]
         return [(name, getter) for _, name, getter in sorted(found, key=lambda item: item[0])]
+
+
+def unique_entries(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out an entry with the type and value of one before it, which is preferred if either is.
+
+    RFC 7643 section 2.4: the same (type, value) should not be there twice. What has no value, such as an address, is
+    the same if all of it is.
+    """
+    if len(entries) == 1:
+        return entries
+    seen: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        kept = seen.setdefault(entry_key(entry), entry)
+        if entry.get("primary"):
+            kept["primary"] = True
+    return list(seen.values())
+
+
+def entry_key(entry: Mapping[str, Any]) -> Any:
+    """Return what two entries have in common if they say the same."""
+    if entry.get("value") is not None:
+        return entry.get("type"), entry["value"]
+    return frozenset((name, value) for name, value in entry.items() if name != "primary" and value is not None)
 
 
 def choose_primary(entries: list[dict[str, Any]]) -> None:

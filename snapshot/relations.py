@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from snapshot.compiler import choose_primary
+from snapshot.compiler import choose_primary, unique_entries
 from snapshot.scim import ENTERPRISE_2_0, GROUP
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class Relations:
         if plural.urn:
             found = list(dict.fromkeys(found))
         elif found:
-            found = _unique(found)
+            found = unique_entries(found)
             choose_primary(found)
         if found:
             holder[name] = found
@@ -289,14 +289,3 @@ class Relations:
     ) -> Iterator[tuple[str, str, str, str]]:
         for (key,) in self._db.execute(f"SELECT x.{owner} FROM {table} AS x WHERE {condition} ORDER BY 1"):
             yield section, key, attribute, reason
-
-
-def _unique(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Leave out an entry that says the same as one before it; which is preferred if either is."""
-    seen: dict[bytes, dict[str, Any]] = {}
-    for entry in entries:
-        said = orjson.dumps({name: value for name, value in entry.items() if name != "primary"})
-        kept = seen.setdefault(said, entry)
-        if entry.get("primary"):
-            kept["primary"] = True
-    return list(seen.values())

@@ -67,6 +67,14 @@ MAPPINGS = {
         tags = [{{ column = "note", separator = ";" }}, "last"]
     """,
 }
+MAPPINGS["doubles"] = """
+    id = "key"
+    userName = "login"
+    emails = [{ value = "first" }, { value = "last", type = "work" }, { value = "note", type = "work", display = "boss", primary = true }, { value = "boss", type = { column = "login" } }]
+    phoneNumbers = [{ value = "first", type = "work" }, { value = "first", type = "home" }]
+    ims = [{ value = "note", type = "x", primary = true }, { value = "first", type = "x" }, { value = "last", type = "x" }, { value = "note", type = "x" }]
+    addresses = [{ locality = "first" }, { locality = "last", region = "note" }, { locality = "boss", type = { column = "note" }, primary = true }]
+"""
 
 
 def _is_quiet(number: Decimal) -> bool:
@@ -195,6 +203,18 @@ def check(mapping: Both, rows: list[tuple[Any, ...]], block: Block) -> None:
 def test_blocks_and_rows_give_the_same(mapped, rows):
     """Bytes in both versions, fingerprints, index entries and rejects of a block are those of its single rows."""
     check(mapped, rows, block_of(rows))
+
+
+FEW = st.sampled_from(["a", "a", "A", "work", None])
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=st.lists(st.tuples(*[FEW] * 4, *[st.none()] * 5, FEW, FEW), min_size=1, max_size=8))
+@example(rows=[("1", "work", "a", "a", None, None, None, None, None, "a", "a")])
+def test_blocks_and_rows_leave_out_the_same(rows):
+    """What a row says twice is left out of a block as it is row by row, and the same entry is primary."""
+    rows = [(str(place), row[1] or "x", *row[2:]) for place, row in enumerate(rows)]
+    check(both(MAPPINGS["doubles"]), rows, block_of(rows))
 
 
 @settings(max_examples=150, deadline=None)

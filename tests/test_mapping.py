@@ -240,6 +240,24 @@ def test_one_primary(first, second, row, primary):
     assert row.replace(" ", "") == "".join(entry["value"] for entry in emails)
 
 
+TWICE = """emails = [
+    { value = "a", type = "work", display = "d" },
+    { value = "b", type = "work", primary = true },
+    { value = "c" },
+    { value = "d", type = "home" },
+]
+"""
+
+
+def test_the_same_is_sent_once():
+    """The same type and value in two columns is one entry, the first with its display, and primary if either is."""
+    once = {"value": "x", "type": "work", "display": "y", "primary": True}
+    assert [once, {"value": "x"}, {"value": "y", "type": "home"}] == core(TWICE, a="x", b="x", c="x", d="y")["emails"]
+    places = 'addresses = [{ locality = "a", region = "b" }, { locality = "c", region = "d" }]'
+    assert [{"locality": "x", "region": "y", "primary": True}] == core(places, a="x", b="y", c="x", d="y")["addresses"]
+    assert 2 == len(core(places, a="x", b="y", c="x", d=None)["addresses"])
+
+
 @given(st.tuples(*[st.none() | st.text(max_size=3)] * 3), st.booleans())
 def test_at_most_one_primary(values, stated):
     """Whatever a row lacks, there is one primary value, or no attribute at all."""

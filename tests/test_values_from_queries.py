@@ -56,6 +56,14 @@ def test_entries_that_say_the_same(folder):
     assert [("+1", "work", True), ("+2", "work", False)] == phones(folder)
 
 
+def test_another_display_is_no_other_entry(folder):
+    """Rows with the same type and value are one entry whatever else they say: that of the first."""
+    folder.settings["mapping"]["phoneNumbers"][0]["display"] = "place"
+    folder.write("phones", ("E1", "+1", "work", 1, 9), ("E1", "+1", "work", 0, 2)).refresh()
+    assert [("+1", "work", True)] == phones(folder)
+    assert "2" == folder.resources(USER)["E1"]["phoneNumbers"][0]["display"]
+
+
 def test_dangling_and_empty_values(folder):
     """Rows for nobody and rows without a key are rejects of their own section; rows without a value say nothing."""
     folder.write("phones", ("E9", "+9", "work", 0, 1), (None, "+8", "work", 0, 1), ("E1", None, "work", 0, 1))
