@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -47,6 +48,13 @@ def _members(raw: bytes) -> dict[str, Any]:
         raise InvalidSyntaxError("The body is not JSON.") from None
     if not isinstance(found, dict):
         raise InvalidSyntaxError("The body is not a JSON object.")
+    # orjson has kept the last of two members of the same name; of this one the outermost object comes as a list.
+    try:
+        pairs = json.loads(raw, object_pairs_hook=list, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        raise InvalidSyntaxError("The body is nested too deeply.") from None
+    if len(pairs) > len(found):
+        raise InvalidSyntaxError("A member of the body is given more than once.")
     members: dict[str, Any] = {}
     for name, value in found.items():
         folded = name.lower()
