@@ -155,6 +155,20 @@ class BodyTooLargeError(ScimError):
     status = 413
 
 
+class EncodedBodyError(ScimError):
+    """The body is compressed; none is unpacked here (RFC 9110 section 15.5.16)."""
+
+    status = 415
+
+    def __init__(self) -> None:
+        super().__init__("A body with a Content-Encoding is not read here. Send it as it is.")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return which encodings are understood: none."""
+        return {"Accept-Encoding": "identity"}
+
+
 class UriTooLongError(ScimError):
     """The request target is longer than this server reads."""
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from server.answer import scim_answer, unchanged_answer
-from server.errors import BodyTimeoutError, MethodNotAllowedError, NotFoundError, UnsupportedError
+from server.errors import BodyTimeoutError, EncodedBodyError, MethodNotAllowedError, NotFoundError, UnsupportedError
 from server.keys import FACTS
 from server.lists import answer_list, newest_snapshot
 from server.metadata import headers_of
@@ -83,6 +83,8 @@ async def _search(request: web.BaseRequest, types: tuple[str, ...]) -> Answer:
 
 
 async def _body(request: web.BaseRequest) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").strip().casefold() not in {"", "identity"}:
+        raise EncodedBodyError
     if request.headers.get("Expect", "").casefold() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:

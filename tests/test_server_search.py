@@ -70,6 +70,16 @@ async def test_no_content_type_is_refused(api, media_type):
     assert 200 == answer.status
 
 
+@pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("deflate, gzip", 415), ("x", 415), ("Identity", 200)])
+async def test_a_compressed_body_is_not_read(api, coding, status):
+    """A body with a Content-Encoding is a 415 that says which are understood, not a complaint about its JSON."""
+    headers = {"Content-Encoding": coding, "Content-Type": "application/scim+json"}
+    answer = await api.send("POST", "v2/Users/.search", data=b"{}", headers=headers)
+    assert status == answer.status
+    if status == 415:
+        assert ("415", "identity") == (answer.json["status"], answer.headers["Accept-Encoding"])
+
+
 @pytest.mark.parametrize(
     ("body", "scim_type"),
     [
