@@ -175,12 +175,6 @@ class _Parser:
                 f"The filter is nested deeper than {MAX_DEPTH} levels at position {token.position}.",
                 position=token.position,
             )
-        self._terms += 1
-        if self._terms > MAX_TERMS:
-            raise FilterError(
-                f"The filter has more than {MAX_TERMS} comparisons; the next is at position {token.position}.",
-                position=token.position,
-            )
         if token.text == "(" and token.kind == "mark":
             return self._closed(")", depth)
         if token.kind != "word":
@@ -218,6 +212,12 @@ class _Parser:
         return _of_chosen(path, inner, self._comparison(_inner_path(path, token.text[1:], token.position), position))
 
     def _comparison(self, path: AttributePath, position: int) -> Present | Comparison:
+        self._terms += 1
+        if self._terms > MAX_TERMS:
+            raise FilterError(
+                f"The filter has more than {MAX_TERMS} comparisons; the next is at position {position}.",
+                position=position,
+            )
         token = self._next(f"an operator after {path}")
         operator = token.text.casefold()
         if token.kind == "word" and operator == "pr":

@@ -151,6 +151,10 @@ def test_limits():
     """Length, nesting and number of comparisons are bounded; 1,000 ORed names need no deep recursion."""
     assert parse_filter(" or ".join(["a eq 1"] * 1000))
     assert parse_filter("(" * 40 + "a eq 1" + ")" * 40)
+    assert parse_filter(" or ".join(["((a eq 1))"] * 1000))
+    assert parse_filter(" or ".join(["not(a[b pr])"] * 1000))
+    with pytest.raises(FilterError, match="more than 1000 comparisons"):
+        parse_filter(" or ".join(["(not (a pr))"] * 1001))
     for text in (" or ".join(["a eq 1"] * 1001), "(" * 60 + "a eq 1" + ")" * 60, "a" * 20_000, "not (" * 3000):
         with pytest.raises(FilterError):
             parse_filter(text)
