@@ -22,6 +22,10 @@ _TOKEN = re.compile(
           (?:[^"\\\u201c\u201d\u201e\u201f\u2033]|\\.)*
           ["\u201c\u201d\u201e\u201f\u2033])
       | (?P<mark>[()\[\]])
+      | (?P<moment>['\u2018\u2019\u201a\u201b]?
+          [0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?(?:[.,][0-9]+)?
+          (?:[Zz]|[+-][0-9]{2}:?[0-9]{2}|[ ][0-9]{2}:?[0-9]{2})?
+          ['\u2018\u2019\u201b]?(?=[\s()\[\]]|\Z))
       | (?P<word>[^\s()\[\]"\u201c\u201d\u201e\u201f\u2033]+)
     )""",
     re.VERBOSE | re.DOTALL,
@@ -62,6 +66,8 @@ def tokens_of(text: str) -> list[Token]:
         if kind == "curly":
             # A user may well have copied the filter from a help page that prints typographic quotes.
             kind, value = "string", '"' + value[1:-1] + '"'
+        elif kind == "moment":
+            kind = "word"  # as any other date without double quotes, only that blanks belong to it
         tokens.append(Token(kind, value, match.start(match.lastgroup or 0)))
         position = match.end()
     if not tokens:

@@ -30,6 +30,8 @@ URNS_OF = {CORE: CORE_URNS, GROUP: GROUP_URNS, LICENSE: LICENSE_URNS}
 ORDERED = {"gt", "ge", "lt", "le"}
 PARTIAL = {"co", "sw", "ew"}
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+# A plus that was not percent-encoded.
+_BLANK_OFFSET = re.compile(r"(:\d\d(?:\.\d+)?) (\d\d:\d\d)$")
 _EPOCH = datetime(1970, 1, 1)
 
 
@@ -225,7 +227,7 @@ def _literal(kind: str, value: Value) -> Any:
 
 
 def _instant(text: str) -> timedelta:
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(_BLANK_OFFSET.sub(r"\1+\2", text))
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return moment.replace(tzinfo=None) - _EPOCH - moment.utcoffset()

@@ -70,6 +70,22 @@ def test_a_plus_that_came_as_a_blank():
     assert parse_instant("2026-01-02T01:04:05Z") == parse_instant(value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-02T03:04:05 02:00", "2026-01-02 03:04:05 02:00", "2026-01-02 03:04:05+0200", "2026-01-02 01:04:05",
+        "2026-01-02 01:04:05.0Z", "2026-01-02t03:04:05.000 0200", "2026-01-02T01:04:05",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("quotes", ["{}", "'{}'", "\u2018{}\u2019", '"{}"'])
+def test_dates_with_blanks(text, quotes):
+    """A date with a blank for its T, or for a plus that was not percent-encoded, is one value in any quotes or none."""
+    written = f"(x gt {quotes.format(text)}) and y pr"
+    tree = parse_filter(written)
+    assert (text, Present(AttributePath("y"), written.index("y pr"))) == (tree.left.value, tree.right)
+    assert parse_instant("2026-01-02T01:04:05Z") == parse_instant(tree.left.value)
+
+
 def test_precedence():
     """and binds more strongly than or; parentheses go before both."""
     a, b, c = (Comparison(AttributePath(name), "eq", 1, at) for name, at in (("a", 0), ("b", 10), ("c", 21)))
@@ -125,7 +141,8 @@ def test_a_sub_attribute_of_chosen_values():
         "a eq '2026-01-01", "a eq 2026-01-01'", "a eq ''", "a eq '", "a eq '2026-13-01'",
         'not userName eq "a"', "emails[]", 'emails[type eq "work"', 'emails[type eq "work")', 'emails[a[b eq "c"]]',
         'emails[emails.type eq "work"]', 'emails[type eq "work"].', 'emails[type eq "work"].value', '"pr"', 'a "pr"',
-        'emails[type eq "work"].a.b pr', 'emails[type eq "work"] value pr', "a == 1", 'a "eq" 1', "a eq +1", "a eq .5",
+        'emails[type eq "work"].a.b pr', 'emails[type eq "work"] value pr', "a == 1", 'a "eq" 1', "a eq 2026-01-02 03:04:05 02:00 1", "a eq 2026-01-02 3", "a eq '2026-01-02 03:04:05",
+        "a eq 2026-13-02 03:04:05", "a eq 2026-01-02 03:04:05x", "a eq +1", "a eq .5",
         'userName eq "\ud800"', 'a eq "\ud800" or b pr', "a eq true true", "a pr b", "a.b[c pr].d", "a eq “x",
     ],
 )  # fmt: skip
