@@ -485,6 +485,7 @@ HELD = (
     "Parts of resources",
     "Cursors",
     "All resource types",
+    "Filters",
 )
 
 
