@@ -7,7 +7,7 @@ changes lies ahead of the clock by an amount that depends on the size of the fil
 
 from __future__ import annotations
 
-import json
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +18,8 @@ from server_process import PASSWORD, Client
 if TYPE_CHECKING:
     from judged_directory import Judged
 
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_OPENING, _CLOSING = frozenset("{["), frozenset("}]")
 FOLDER = Path(__file__).parent / "golden" / "bodies"
 BASES = {"1.1": OLD, "2.0": NEW}
 
@@ -66,14 +68,33 @@ def file_names() -> dict[str, tuple[str, Request]]:
 
 
 def body_text(judged: Judged, base: str, request: Request) -> str:
-    """Return the body that is served, with its keys in the order of the wire, a line each."""
+    """Return the body that is served, its own bytes with line breaks and blanks between them, a line a key."""
     client = Client(judged.port, password=request.password)
     try:
         answer = client.get(f"{base}{request.target}")
     finally:
         client.close()
     assert request.status == answer.status, answer.body
-    return json.dumps(answer.json, indent=2, ensure_ascii=False) + "\n"
+    return laid_out(answer.body.decode("utf-8"))
+
+
+def laid_out(body: str) -> str:
+    """Return JSON without blanks, a line a key: nothing but line breaks and blanks are added, nothing is respelled."""
+    tokens = _TOKEN.findall(body)
+    assert "".join(tokens) == body, "the body has blanks of its own, or is no JSON"
+    text, depth = "", 0
+    for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
+        if token in _CLOSING:
+            depth -= 1
+            text += token if before in _OPENING else "\n" + "  " * depth + token
+            continue
+        text += token
+        depth += token in _OPENING
+        if token == ":":
+            text += " "
+        elif token == "," or (token in _OPENING and after not in _CLOSING):
+            text += "\n" + "  " * depth
+    return text + "\n"
 
 
 def write_all() -> None:
