@@ -67,8 +67,9 @@ def _people(counts: dict[str, int]) -> str:
     """Return whom a generation holds, and from how many rows."""
     removed = f", {counts['tombstones']:,} removed and sent as inactive" if counts.get("tombstones") else ""
     kept = f" ({counts['kept']:,} kept as published before)" if counts.get("kept") else ""
+    others = f", {counts['related_rejects']:,} rejects of other rows" if counts.get("related_rejects") else ""
     related = "".join(f", {counts[name]:,} {name}" for name in ("groups", "entitlements") if name in counts)
     return (
         f"{counts['users']:,} users ({counts['active']:,} active{removed}){related} "
-        f"from {counts['rows']:,} rows, {counts['rejects']:,} rejects{kept}"
+        f"from {counts['rows']:,} rows, {counts['rejects']:,} rejects{kept}{others}"
     )

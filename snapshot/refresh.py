@@ -464,8 +464,8 @@ class _Refresh:
     def _reject_dangling(self) -> None:
         """Note every membership, assignment and value that belongs to nobody who is published."""
         if self._relations is not None:
-            for section, key, attribute, reason in self._relations.dangling(self._directory / INDEX_NAME):
-                self._rejects.add_related(section, key, attribute, reason)
+            for section, key, other, attribute, reason in self._relations.dangling(self._directory / INDEX_NAME):
+                self._rejects.add_related(section, key, attribute, reason, other=other)
         self._close_relations()
 
     def _close_relations(self) -> None:

@@ -36,11 +36,14 @@ class RejectLog:
         self._count(f"{attribute}: {reason}")
         self._write({"id": _safe(resource_id), "attribute": attribute, "reason": reason}, row)
 
-    def add_related(self, section: str, key: str, attribute: str, reason: str) -> None:
-        """Note a row of a query beside the users: `key` is whose it is, or the id that it has."""
+    def add_related(self, section: str, key: str, attribute: str, reason: str, *, other: str = "") -> None:
+        """Note a row of a query beside the users: `key` is its id, or what nobody has; `other` its other side."""
         self.sections[section] = self.sections.get(section, 0) + 1
         self._count(f"{section}: {attribute}: {reason}")
-        self._write({"section": section, "id": _safe(key), "attribute": attribute, "reason": reason}, None)
+        line: dict[str, int | str] = {"section": section, "id": _safe(key)}
+        if other:
+            line["other"] = _safe(other)
+        self._write({**line, "attribute": attribute, "reason": reason}, None)
 
     def _count(self, reason: str) -> None:
         self.reasons[reason] = self.reasons.get(reason, 0) + 1

@@ -253,8 +253,10 @@ class Relations:
         row = self._db.execute(query, (resource_id,)).fetchone()
         return row[0] if row else None
 
-    def dangling(self, users: Path) -> Iterator[tuple[str, str, str, str]]:
-        """Yield what names nobody or nothing: (section, whose it is, attribute, reason). `users` is the finished index.
+    def dangling(self, users: Path) -> Iterator[tuple[str, str, str, str, str]]:
+        """Yield what names nobody or nothing: (section, the key or id that nobody has, other side, attribute, reason).
+
+        `users` is the finished index. The other side of a value is empty.
 
         Who is only sent as removed has no row, and so belongs to nothing.
         """
@@ -263,16 +265,17 @@ class Relations:
         self._db.execute("BEGIN")
         for section, attribute, table, kind, column in self._named():
             of_type = f"x.type = '{kind}' AND " if table == "assignment" else ""
-            owner = "grp" if table == "inside" else "member"
+            owner = "member" if table != "inside" else "parent" if column == "grp" else "grp"
             missing = f"NOT EXISTS (SELECT 1 FROM related WHERE type = '{kind}' AND id = x.{column})"
             reason = f"no {kind} with this id is published"
-            yield from self._unmet(section, attribute, table, owner, of_type + missing, reason)
+            yield from self._unmet(section, attribute, table, (column, owner), of_type + missing, reason)
             if owner == "member":
-                yield from self._unmet(section, attribute, table, owner, of_type + _NOBODY, _NO_USER)
+                yield from self._unmet(section, attribute, table, (owner, column), of_type + _NOBODY, _NO_USER)
         for plural, items in self._plurals:
             for item in items:
                 condition = f"x.item = {item} AND {_NOBODY}"
-                yield from self._unmet(self._value_sections[item], plural.path, "value", "member", condition, _NO_USER)
+                sides = "member", "''"
+                yield from self._unmet(self._value_sections[item], plural.path, "value", sides, condition, _NO_USER)
 
     def _named(self) -> Iterator[tuple[str, str, str, str, str]]:
         """Yield (section, attribute, table, resource type, column that names one) of all that names something."""
@@ -285,7 +288,8 @@ class Relations:
             yield section, entitlements.attribute, "assignment", entitlements.name, "id"
 
     def _unmet(
-        self, section: str, attribute: str, table: str, owner: str, condition: str, reason: str
-    ) -> Iterator[tuple[str, str, str, str]]:
-        for (key,) in self._db.execute(f"SELECT x.{owner} FROM {table} AS x WHERE {condition} ORDER BY 1"):
-            yield section, key, attribute, reason
+        self, section: str, attribute: str, table: str, sides: tuple[str, str], condition: str, reason: str
+    ) -> Iterator[tuple[str, str, str, str, str]]:
+        query = f"SELECT {', '.join(sides)} FROM {table} AS x WHERE {condition} ORDER BY 1, 2"
+        for key, other in self._db.execute(query):
+            yield section, key, other, attribute, reason

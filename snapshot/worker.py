@@ -189,6 +189,7 @@ def outcome_counts(manifest: Manifest, changes: ChangeFacts) -> dict[str, int]:
         "tombstones": users.removed,
         "rejects": manifest.rejects,
         "kept": manifest.kept,
+        **({"related_rejects": sum(item.rejects for item in manifest.related.values())} if manifest.related else {}),
         **_related_counts(manifest),
         **msgspec.structs.asdict(changes),
     }

@@ -121,6 +121,11 @@ class RelatedFolder(PeopleFolder):
         lines = self.lines(manifest.generation, "rejects.jsonl")
         return sorted((x["section"], x["id"], x["attribute"], x["reason"]) for x in lines if "section" in x)
 
+    def missing(self, manifest: Manifest) -> list[tuple[str, str]]:
+        """Return (what nobody has, the other side) of every reject that names two sides, sorted."""
+        lines = self.lines(manifest.generation, "rejects.jsonl")
+        return sorted((x["id"], x["other"]) for x in lines if "other" in x)
+
 
 def check_agreement(folder: RelatedFolder) -> None:
     """Members and groups say the same in both directions and both versions, and nothing dangles."""

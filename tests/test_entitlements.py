@@ -109,10 +109,11 @@ def test_dangling_assignments(folder):
     manifest = folder.refresh()
     assert [
         (LICENSES, "", "who", "the value is NULL or blank"),
-        (LICENSES, "E1", "entitlements", "no License with this id is published"),
-        (LICENSES, "E2", "entitlements", "no License with this id is published"),
         (LICENSES, "E9", "entitlements", "no user with this key is published"),
+        (LICENSES, "L9", "entitlements", "no License with this id is published"),
+        (LICENSES, "R1", "entitlements", "no License with this id is published"),
     ] == folder.rejects(manifest)
+    assert [("E9", "L1"), ("L9", "E1"), ("R1", "E2")] == folder.missing(manifest)
     assert (5, 4) == (manifest.related[LICENSES].rows, manifest.related[LICENSES].rejects)
     assert "entitlements" not in folder.resources(USER)["E1"]
     assert {"entitlements": 1, "roles": 1} == {key: manifest.links[key] for key in ("entitlements", "roles")}
@@ -138,7 +139,7 @@ def test_a_column_of_the_users(folder):
     manifest = folder.refresh()
     assert ["7", "8"] == [item["value"] for item in folder.resources(USER)["E1"]["roles"]]
     assert ["7"] == [item["value"] for item in folder.resources(USER)["E2"]["roles"]]
-    assert [("entitlements.Role.assignments", "E1", "roles", "no Role with this id is published")] == folder.rejects(
+    assert [("entitlements.Role.assignments", "9", "roles", "no Role with this id is published")] == folder.rejects(
         manifest
     )
 

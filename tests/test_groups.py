@@ -13,6 +13,7 @@ from related_folder import SUBGROUPS, RelatedFolder, check_agreement, person
 from snapshot.filter import parse_filter
 from snapshot.scim import GROUP, USER, ScimVersion
 from snapshot.store import ChangeFacts
+from snapshot.worker import outcome_counts
 
 NO_USER = "no user with this key is published"
 NO_GROUP = "no Group with this id is published"
@@ -128,7 +129,8 @@ def test_dangling_ids_in_a_column_are_counted(folder):
     folder.settings["groups"]["members"] = {"column": "teams", "separator": ";"}
     folder.write("people", person(1, teams="T1;T8"), person(2, teams=7))
     manifest = folder.refresh()
-    assert [(MEMBERS, "E1", "groups", NO_GROUP), (MEMBERS, "E2", "groups", NO_GROUP)] == folder.rejects(manifest)
+    assert [(MEMBERS, "7", "groups", NO_GROUP), (MEMBERS, "T8", "groups", NO_GROUP)] == folder.rejects(manifest)
+    assert [("7", "E2"), ("T8", "E1")] == folder.missing(manifest)
     assert 2 == manifest.related[MEMBERS].rejects
     assert 0 == manifest.rejects
 
@@ -159,9 +161,11 @@ def test_dangling_memberships(folder):
         (MEMBERS, "", "team", "the value is NULL or blank"),
         (MEMBERS, "", "team", "the value is NULL or blank"),
         (MEMBERS, "", "who", "the value is NULL or blank"),
-        (MEMBERS, "E1", "groups", NO_GROUP),
         (MEMBERS, "E9", "groups", NO_USER),
+        (MEMBERS, "T9", "groups", NO_GROUP),
     ] == folder.rejects(manifest)
+    assert [("E9", "T1"), ("T9", "E1")] == folder.missing(manifest)
+    assert 5 == outcome_counts(manifest, manifest.changes)["related_rejects"]
     assert (6, 5) == (manifest.related[MEMBERS].rows, manifest.related[MEMBERS].rejects)
     assert (["T1"], ["E1"]) == (folder.groups_of("E1"), folder.members_of("T1"))
     check_agreement(folder)
@@ -172,9 +176,10 @@ def test_dangling_subgroups(folder):
     manifest = nest(folder, "flatten", ("T9", "T1"), ("T2", "T8"), ("T1", "T2")).refresh()
     reason = "no Group with this id is published"
     assert [
-        ("groups.subgroups", "T2", "members", reason),
+        ("groups.subgroups", "T8", "members", reason),
         ("groups.subgroups", "T9", "members", reason),
     ] == folder.rejects(manifest)
+    assert [("T8", "T2"), ("T9", "T1")] == folder.missing(manifest)
     assert ["E1", "E2"] == folder.members_of("T2")
 
 

@@ -98,6 +98,8 @@ def test_summary_names_the_removed_and_the_kept():
         "3 rejects (2 kept as published before); 0 added, 0 changed, 0 deactivated, 4 removed, 1 no longer sent; 2.0 s."
         == text
     )
-    none = counts | {"kept": 0, "tombstones": 0, "expired": 0}
+    others = summary(RefreshOutcome(state="unchanged", at="", generation=8, counts=counts | {"related_rejects": 1200}))
+    assert "3 rejects (2 kept as published before), 1,200 rejects of other rows; 0.0 s." in others
+    none = counts | {"related_rejects": 0, "kept": 0, "tombstones": 0, "expired": 0}
     text = summary(RefreshOutcome(state="unchanged", at="", generation=8, counts=none))
     assert "(990 active) from 1,003 rows, 3 rejects; 0.0 s." in text
