@@ -15,7 +15,7 @@ import orjson
 
 from snapshot.canonical import core_place, extension_place, inner_place
 from snapshot.columns import Evaluation, Leaf
-from snapshot.compiler import Compiler, entry_key
+from snapshot.compiler import Compiler, any_reserved_id, entry_key, is_reserved_id
 from snapshot.encode import encode, encode_values, milliseconds
 from snapshot.errors import RejectError
 from snapshot.fragments import Fragment, joined, members, object_of, of_texts, without_comma
@@ -93,6 +93,9 @@ class ColumnMapping:
             evaluation.fragment(leaf)
         if evaluation.bad:
             return self._without(block, sorted(evaluation.bad))
+        ids = evaluation.values(self._id)
+        if any_reserved_id(ids):
+            return self._without(block, [place for place, id_ in enumerate(ids) if is_reserved_id(id_)])
         core = joined(without_comma(members(_fragments(self._core, evaluation))), block.size)
         urns, tail = self._tails(evaluation)
         user_names, active = evaluation.values(self._user_name), evaluation.values(self._active)

@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     Getter = Callable[[Row], Any]
 
 NULL_ID = "the id is NULL or blank"
+RESERVED_ID = "the id is one that SCIM keeps for itself"
+# `.search` is a path of its own (RFC 7644 section 3.4.3); dots alone are steps in a path, which clients take out even
+# where they are percent-encoded (RFC 3986 section 6.2.2.3): nobody could read the resource.
+_PATHS = frozenset({".search", ".", ".."})
+# RFC 7643 section 3.1: not to be used within any identifier.
+_KEYWORD = "bulkId"
+
+
+def is_reserved_id(resource_id: str) -> bool:
+    """Tell whether no resource may have this id."""
+    return _KEYWORD in resource_id or resource_id in _PATHS
+
+
+def any_reserved_id(ids: Sequence[str]) -> bool:
+    """Tell the same of many ids at once: whether there is one among them."""
+    return _KEYWORD in "\n".join(ids) or not _PATHS.isdisjoint(ids)
 
 
 class Compiler:

@@ -9,7 +9,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from snapshot.canonical import core_place, extension_place
-from snapshot.compiler import NULL_ID, Compiler, complex_getter
+from snapshot.compiler import NULL_ID, RESERVED_ID, Compiler, complex_getter, is_reserved_id
 from snapshot.errors import MappingError, RejectError
 from snapshot.scim import Resource
 
@@ -71,6 +71,8 @@ class CompiledMapping:
         resource_id = self._id(row)
         if resource_id is None:
             raise RejectError("id", NULL_ID)
+        if is_reserved_id(resource_id):
+            raise RejectError("id", RESERVED_ID)
         core: dict[str, Any] = {"id": resource_id}
         for name, getter in self._head:
             if (value := getter(row)) is not None:

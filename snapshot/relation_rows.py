@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from snapshot.compiler import NULL_ID, Compiler, complex_getter
+from snapshot.compiler import NULL_ID, RESERVED_ID, Compiler, complex_getter, is_reserved_id
 from snapshot.convert import to_text
 from snapshot.encode import encode_values
 from snapshot.errors import ConfigProblem, MappingError, RejectError, SourceError
@@ -187,6 +187,8 @@ def _related(
             resource_id = get_id(row)
             if resource_id is None:
                 raise RejectError("id", NULL_ID)
+            if is_reserved_id(resource_id):
+                raise RejectError("id", RESERVED_ID)
             core = {"id": resource_id}
             if (external := singles.get("externalId", compiler.nothing)(row)) is not None:
                 core["externalId"] = external

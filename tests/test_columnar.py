@@ -199,6 +199,11 @@ def check(mapping: Both, rows: list[tuple[Any, ...]], block: Block) -> None:
 @settings(max_examples=150, deadline=None)
 @given(rows=ROWS)
 @example(rows=[("1", "a", None, None, None, None, None, None, None, None, None)])
+@example(
+    rows=[
+        (key, "a", *[None] * 3, True, *[None] * 3, "n", None) for key in ("1", ".search", "xbulkIdx", ".", "..", "...")
+    ]
+)
 @example(rows=[(None, None, None, None, None, None, None, None, None, None, None)])
 def test_blocks_and_rows_give_the_same(mapped, rows):
     """Bytes in both versions, fingerprints, index entries and rejects of a block are those of its single rows."""

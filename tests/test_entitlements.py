@@ -121,7 +121,9 @@ def test_dangling_assignments(folder):
 
 def test_rows_that_are_no_entitlements(folder):
     """NULL ids, blank ones and the second row of an id are rejects; a long description is cut at Okta's limit."""
-    folder.write("licenses", (None, "x", None), ("  ", "y", None), ("L1", "Zoom", "d" * 1500), ("L1", "Office", "e"))
+    folder.write(
+        "licenses", (None, "x", None), (".search", "y", None), ("L1", "Zoom", "d" * 1500), ("L1", "Office", "e")
+    )
     manifest = folder.refresh()
     names = [
         (section, key, attribute) for section, key, attribute, _ in folder.rejects(manifest) if section.count(".") == 1

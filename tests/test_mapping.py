@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snapshot.compiler import NULL_ID
+from snapshot.compiler import NULL_ID, RESERVED_ID
 from snapshot.errors import MappingError, RejectError
 from snapshot.mapping import CompiledMapping
 from snapshot.rules import read_mapping
@@ -238,6 +238,20 @@ def test_one_primary(first, second, row, primary):
     emails = core(PRIMARY.format(first, second), **dict(zip("abc", row, strict=True)))["emails"]
     assert [primary] == [entry["value"] for entry in emails if entry.get("primary")]
     assert row.replace(" ", "") == "".join(entry["value"] for entry in emails)
+
+
+@pytest.mark.parametrize("key", [".search", ".", "..", "bulkId", "bulkId:7", "xbulkIdx"])
+def test_reserved_ids(key):
+    """An id that SCIM keeps for itself, or that no path can name, is a reject with its own reason."""
+    with pytest.raises(RejectError) as caught:
+        user("", id=key)
+    assert ("id", RESERVED_ID) == (caught.value.attribute, caught.value.reason)
+
+
+@pytest.mark.parametrize("key", ["...", ".search.", "BULKID", "search", " ..x"])
+def test_ids_that_look_reserved(key):
+    """Other ids with dots, and other spellings, are ids like any."""
+    assert key.strip() == user("", id=key).id
 
 
 TWICE = """emails = [
