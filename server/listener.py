@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import http_parser, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 
 from server.answer import error_answer
 from server.errors import HeadersTooLargeError, InternalError, InvalidSyntaxError, ScimError, UriTooLongError
@@ -219,6 +219,10 @@ def _error_of(status: int, exc: BaseException | None, request_id: str) -> ScimEr
         return HeadersTooLargeError("A header field is too large.")
     if _TOO_MANY_HEADERS in str(exc):
         return HeadersTooLargeError("There are too many header fields.")
+    if isinstance(exc, InvalidURLError):
+        # To let these through, bytes would have to be changed before the parser has found where a request begins and
+        # ends: a second, smaller parser of HTTP, and an invitation to smuggle requests past it.
+        return InvalidSyntaxError("The path or query holds a character that has to be percent-encoded, as UTF-8.")
     return InvalidSyntaxError("This is not a proper HTTP request.")
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import weakref
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -142,6 +143,17 @@ async def test_raw_bytes_in_a_target(directory):
         for target, status in ((b"/scim/v2/Users/\xff", 400), (b"/scim/v2/Users?filter=\xff", 400)):
             request = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target, AUTHORIZATION)
             assert (await talk(api.port, request))[0] == status
+
+
+@pytest.mark.parametrize("target", ["/scim/v2/Users/\u00fc", '/scim/v2/Users?filter=userName%20eq%20"\u0141"'])
+async def test_letters_that_are_not_percent_encoded(directory, target):
+    """A raw letter beyond ASCII in a target is a 400 that says what to do; encoded it is understood."""
+    async with serving(directory) as api:
+        request = b"GET %b HTTP/1.1\r\nHost: x\r\n%b\r\n" % (target.encode(), AUTHORIZATION)
+        status, _, body = await talk(api.port, request)
+        assert (400, "invalidSyntax") == (status, orjson.loads(body)["scimType"])
+        assert "percent-encoded" in orjson.loads(body)["detail"]
+        assert (await api.get(quote(target.removeprefix("/scim/"), safe="/?=%"))).status in {200, 404}
 
 
 async def test_http_1_0_and_no_host(directory):
