@@ -317,14 +317,15 @@ def test_a_later_page_first_of_all_with_one_generation(world):
     assert world.page(USERS, 11) == 1
 
 
-def test_a_later_page_soon_after_a_restart_is_refused():
-    """The server before this one may have served the first pages from an older generation."""
+@pytest.mark.parametrize("name", [USERS, FOUND])
+def test_a_later_page_soon_after_a_restart_is_refused(name):
+    """The server before this one may have served the first pages from an older generation, of a filtered list too."""
     world = World()
     world.publish()
     with pytest.raises(RestartListError):
-        world.page(USERS, 11)
+        world.page(name, 11)
     world.now += 901
-    assert world.page(USERS, 11) == 2
+    assert world.page(name, 11) == 2
 
 
 def test_a_filtered_list_pins_only_itself(world):
