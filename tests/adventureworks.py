@@ -1,4 +1,4 @@
-"""AdventureWorks in SQLite: the CSV files as tables with SQL Server's types, and the two views that are imported.
+"""AdventureWorks in SQLite: the CSV files, or a small extract of them, as tables with SQL Server's types, and the two views that are imported.
 
 The views are what a DBA would make for the connector (`GRANT SELECT` on them, nothing else).
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "adventureworks"
+# A few employees up to the top of the company, their earlier departments, and people with several addresses or none.
+EXTRACT = Path(__file__).parent / "adventureworks_extract"
 
 _TABLES = {
     "employee": (
@@ -164,18 +166,18 @@ CONTACTS: dict[str, Any] = {
 }
 
 
-def read_csv(name: str) -> list[dict[str, str]]:
-    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+def read_csv(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def load(path: Path) -> Path:
-    """Make the SQLite file."""
+def load(folder: Path, path: Path) -> Path:
+    """Make the SQLite file of the CSV files in a folder."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         for name, columns in _TABLES.items():
             database.execute(f"CREATE TABLE {name} ({columns})")
-            rows = read_csv(name)
+            rows = read_csv(folder, name)
             marks = ", ".join("?" * len(rows[0]))
             database.executemany(
                 f"INSERT INTO {name} VALUES ({marks})", [[_cell(cell) for cell in row.values()] for row in rows]
