@@ -25,8 +25,9 @@ Column = Sequence[Any]
 
 # Without references to objects seen before, which cost more than they save.
 _MARSHAL_VERSION = 2
-_PLAIN = {str, int, float, bool, bytes, type(None)}
 _NULL = type(None)
+# The first byte of every pickle of protocol 2 or newer; marshal begins with the letter of a type.
+_PICKLE_MARK = b"\x80"
 _PLAIN_COLUMN, _PICKLED_COLUMN = "", "pickle"
 
 
@@ -55,20 +56,27 @@ def block_of(rows: Sequence[Row]) -> Block:
 
 def pack(rows: Sequence[Row]) -> bytes:
     """Return rows as bytes for `unpack` in another process of the same program. There is at least one row."""
-    packed: list[tuple[str, Any]] = []
-    for column in zip(*rows, strict=True):
+    return marshal.dumps((len(rows), [_packed(column) for column in zip(*rows, strict=True)]), _MARSHAL_VERSION)
+
+
+def _packed(column: Any) -> tuple[str, bytes]:
+    """Return how a column travels, and its bytes."""
+    try:
+        return _PLAIN_COLUMN, marshal.dumps(column, _MARSHAL_VERSION)
+    except ValueError:  # it found something else than texts, numbers, bytes and NULL
         kinds = set(map(type, column))
-        if kinds <= _PLAIN:
-            packed.append((_PLAIN_COLUMN, column))
-            continue
-        kinds.discard(_NULL)
-        kind = kinds.pop()
-        form = _FORMS.get(kind)
-        if kinds or form is None:
-            packed.append((_PICKLED_COLUMN, pickle.dumps(column, pickle.HIGHEST_PROTOCOL)))
-        else:
-            packed.append((kind.__name__, form(column)))
-    return marshal.dumps((len(rows), packed), _MARSHAL_VERSION)
+    kinds.discard(_NULL)
+    kind = kinds.pop()
+    form = _FORMS.get(kind)
+    if kinds or form is None:
+        return _PICKLED_COLUMN, pickle.dumps(column, pickle.HIGHEST_PROTOCOL)
+    travelling: Any = form(column)
+    return kind.__name__, marshal.dumps(travelling, _MARSHAL_VERSION)
+
+
+def is_packed(raw: bytes) -> bool:
+    """Tell what `pack` made from a pickled object."""
+    return raw[:1] != _PICKLE_MARK
 
 
 def unpack(raw: bytes) -> Block:
@@ -77,12 +85,14 @@ def unpack(raw: bytes) -> Block:
     columns: list[Column] = []
     uuids = set()
     for place, (form, values) in enumerate(packed):
-        if form == _PLAIN_COLUMN:
-            columns.append(values)
-        elif form == _PICKLED_COLUMN:
+        if form == _PICKLED_COLUMN:
             columns.append(pickle.loads(values))  # noqa: S301 (our own child has written it)
+            continue
+        column = marshal.loads(values)  # noqa: S302 (the same)
+        if form == _PLAIN_COLUMN:
+            columns.append(column)
         else:
-            columns.append(_ORIGINALS[form](values))
+            columns.append(_ORIGINALS[form](column))
             if form == UUID.__name__:
                 uuids.add(place)
     return Block(size, columns, frozenset(uuids))

@@ -11,8 +11,9 @@ import mmap
 import struct
 import sys
 from array import array
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import accumulate, groupby, islice
+from typing import TYPE_CHECKING, Protocol
 
 from snapshot.encode import CREATED, LAST_MODIFIED, Dresser, Encoded, Undressed
 from snapshot.errors import CorruptGenerationError
@@ -29,6 +30,31 @@ _PAIR = struct.Struct("<QQ")
 _UNSORTED = ".unsorted"
 _COMMA = b","
 _WITH_COMMA = len(_COMMA).__add__
+
+
+class Before(Protocol):
+    """The bodies of another generation: all of them comma-joined, and where each begins."""
+
+    bytes: memoryview
+    offsets: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Some resources one after the other; `first` is where they are in the generation before, None: they are new."""
+
+    count: int
+    first: int | None
+
+
+def runs_of(same: Sequence[bool], known_from: int) -> list[Run]:
+    """Return the runs of users that are the known ones from an ordinal on, where `same` tells who is as before."""
+    runs, place = [], 0
+    for is_same, group in groupby(same):
+        count = len(list(group))
+        runs.append(Run(count, known_from + place if is_same else None))
+        place += count
+    return runs
 
 
 class BodyWriter:
@@ -50,9 +76,13 @@ class BodyWriter:
         """Append one resource."""
         self._append(self._dresser.dress(encoded, created, modified))
 
+    def dressed(self, block: Undressed, created: Sequence[bytes], modified: Sequence[bytes]) -> list[bytes]:
+        """Return the final bytes of many resources without links; there is at least one."""
+        return self._dresser.dress_block(block, created, modified)
+
     def add_block(self, block: Undressed, created: Sequence[bytes], modified: Sequence[bytes]) -> None:
-        """Append many resources without links; there is at least one."""
-        self._extend(self._dresser.dress_block(block, created, modified))
+        """Append them."""
+        self._extend(self.dressed(block, created, modified))
 
     def _extend(self, bodies: list[bytes]) -> None:
         start = self._end
@@ -61,6 +91,30 @@ class BodyWriter:
         self._body.write(_COMMA.join(bodies))
         self._offsets.extend(accumulate(map(_WITH_COMMA, map(len, bodies)), initial=start))
         self._end = self._offsets.pop()
+        if len(self._offsets) >= _OFFSETS_BUFFERED:
+            self._write_offsets()
+
+    def add_runs(self, runs: Sequence[Run], bodies: Iterable[bytes], before: Before) -> None:
+        """Append many resources: those of runs that are as `before`, taken from there, and `bodies` between them."""
+        anew = iter(bodies)
+        end = self._end
+        pieces: list[bytes | memoryview] = []
+        if end:
+            pieces.append(b"")  # for the comma
+        for run in runs:
+            if run.first is None:
+                for body in islice(anew, run.count):
+                    pieces.append(body)
+                    self._offsets.append(end)
+                    end += len(body) + 1
+                continue
+            places = before.offsets[run.first : run.first + run.count + 1]
+            start, stop = places[0], places[-1]
+            pieces.append(before.bytes[start : stop - 1])
+            self._offsets.extend(map((end - start).__add__, places[:-1]))
+            end += stop - start
+        self._body.write(_COMMA.join(pieces))
+        self._end = end
         if len(self._offsets) >= _OFFSETS_BUFFERED:
             self._write_offsets()
 

@@ -20,7 +20,7 @@ from snapshot.encode import encode, encode_values, milliseconds
 from snapshot.errors import RejectError
 from snapshot.fragments import Fragment, joined, members, object_of, of_texts, without_comma
 from snapshot.layout import FIXED_OF_USERS
-from snapshot.mapped import MappedBlock, RejectedRow
+from snapshot.mapped import IndexColumns, MappedBlock, RejectedRow
 from snapshot.scim import USER
 from snapshot.stored import plural_key, stored_column
 
@@ -112,23 +112,18 @@ class ColumnMapping:
             core,
             tail,
             joined(evaluation.fragment(self._id).pieces, block.size),
+            lambda: self._indexed(evaluation),
+        )
+
+    def _indexed(self, evaluation: Evaluation) -> IndexColumns:
+        return IndexColumns(
             [stored_column(evaluation.values(leaf), kind) for leaf, kind in self._keys],
             [plural.entries(evaluation, items) for plural, items in self._entries],
         )
 
-    def only_active(self, block: Block, mapped: MappedBlock) -> MappedBlock:
-        """Return the users of a block, mapped before, that are active; rejects as they were."""
-        active = iter(mapped.active)
-        bad = {reject.place for reject in mapped.rejects}
-        wanted = [place not in bad and next(active) for place in range(block.size)]
-        found = self(block.only(wanted)) if any(wanted) else self._nobody()
-        found.rejects = mapped.rejects
-        return found
-
     def _nobody(self) -> MappedBlock:
         created: list[int | None] | None = None if self._created is None else []
-        keys: list[Sequence[Any]] = [[] for _ in self._keys]
-        return MappedBlock(0, [], [], [], created, [], [], [], [], keys, [[[]] for _ in self._entries])
+        return MappedBlock(0, [], [], [], created, [], [], [], [], lambda: IndexColumns([], []))
 
     def _tails(self, evaluation: Evaluation) -> tuple[list[tuple[str, ...]], list[bytes]]:
         """Return the extensions that each user has: their URNs and their JSON, up to the end of the user."""
@@ -165,6 +160,13 @@ class ColumnMapping:
             return RejectedRow(place, self._by_row.identify(row), error.attribute, error.reason)
         # Neither a user nor a reject would be somebody who is missing without a word.
         raise AssertionError("a row cannot be mapped in a block, but by itself it can")
+
+
+def without_rows(block: Block, mapped: MappedBlock, unwanted: Sequence[bool]) -> Block:
+    """Return the rows of a block that became users, less those that are unwanted among these."""
+    is_unwanted = iter(unwanted)
+    bad = {reject.place for reject in mapped.rejects}
+    return block.only([place not in bad and not next(is_unwanted) for place in range(block.size)])
 
 
 class _Object:

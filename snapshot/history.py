@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -70,13 +70,14 @@ class Seen(IntEnum):
 class Times:
     """created and last_modified of many users, in ms.
 
-    `same_from`: they are, one after the other and without a difference, those of the generation before from this
-    ordinal on; None if they are not.
+    `known_from`: they are, one after the other, those of the generation before from this ordinal on; None if they are
+    not. `same` tells of whom it said the same.
     """
 
     created: list[int]
     modified: list[int]
-    same_from: int | None = None
+    known_from: int | None = None
+    same: list[bool] = field(default_factory=list)
 
 
 class History:
@@ -127,12 +128,13 @@ class History:
         created = [item[3] for item in known]
         removed = any(item[6] is not None for item in known)
         if [item[2] for item in known] == fingerprints and not removed and not self._is_stale:
-            return Times(created, [item[4] for item in known], same_from=first)
-        modified = [
-            item[4] if item[2] == fingerprint and item[6] is None and not self._is_stale else self._moment_ms
+            return Times(created, [item[4] for item in known], first, [True] * len(known))
+        same = [
+            item[2] == fingerprint and item[6] is None and not self._is_stale
             for item, fingerprint in zip(known, fingerprints, strict=True)
         ]
-        return Times(created, modified)
+        modified = [item[4] if is_same else self._moment_ms for item, is_same in zip(known, same, strict=True)]
+        return Times(created, modified, first, same)
 
     def _in_step(self, ids: list[str]) -> list[Known] | None:
         """Return what is known of these users, if they are the next ones of the walk."""

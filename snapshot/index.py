@@ -52,6 +52,12 @@ class IndexWriter:
         names = dict.fromkeys(item.resource_type for item in self.attributes)
         self._tables = {name: _Table(name, self.attributes) for name in names}
         self._users = self._tables[USER]
+        columns = [(USER, self._users.columns[1:]), *((item.table, item.columns) for item in self._users.plurals)]
+        self._copies = [
+            f'INSERT INTO main."{table}"(ordinal, {", ".join(names)}) SELECT ordinal + ?, {", ".join(names)} '
+            f'FROM before."{table}" WHERE ordinal >= ? AND ordinal < ? ORDER BY ordinal, rowid'
+            for table, names in columns
+        ]
         self._subgroups: list[tuple[int, str, str]] = []
         self._create()
 
@@ -106,36 +112,34 @@ class IndexWriter:
 
     def add_block(
         self,
-        first: int,
+        ordinals: Sequence[int],
         block: MappedBlock,
         fingerprints: Sequence[bytes],
         created_ms: Sequence[int],
         modified_ms: Sequence[int],
     ) -> None:
-        """Add many users that have a row, with the ordinals from `first` on."""
-        users = self._users
+        """Add many users that have a row, with these ordinals."""
+        users, indexed = self._users, block.indexed()
         self._flush(users)
         columns = (
-            range(first, first + block.size),
+            ordinals,
             block.ids,
             map(bytearray, fingerprints),  # sqlite3 takes these as they are, and asks an adapter for bytes
             created_ms,
             modified_ms,
             map(int, block.active),
             map(str.casefold, block.user_names),
-            *block.keys,
+            *indexed.keys,
         )
         self._db.executemany(users.insert_with_row, zip(*columns, strict=True))
-        for plural, entries in zip(users.plurals, block.entries, strict=True):
+        for plural, entries in zip(users.plurals, indexed.entries, strict=True):
             places, *values = entries
-            self._db.executemany(plural.insert, zip(map(first.__add__, places), *values, strict=True))
+            self._db.executemany(plural.insert, zip(map(ordinals.__getitem__, places), *values, strict=True))
 
-    def copy(self, count: int) -> None:
-        """Take the first users over from the index `before`."""
-        for table in (USER, *(plural.table for plural in self._users.plurals)):
-            self._db.execute(
-                f'INSERT INTO main."{table}" SELECT * FROM before."{table}" WHERE ordinal < ? ORDER BY rowid', (count,)
-            )
+    def copy(self, first: int, count: int, ordinal: int) -> None:
+        """Take `count` users, from the ordinal `first` on, over from the index `before`; here they begin at another."""
+        for statement in self._copies:
+            self._db.execute(statement, (ordinal - first, first, first + count))
 
     def add_related(
         self, resource_type: str, ordinal: int, encoded: Encoded, created_ms: int, modified_ms: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +20,20 @@ class RejectedRow:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class IndexColumns:
+    """What the index holds of users: `keys` are its columns, `entries` the rows of each multi-valued attribute."""
+
+    keys: list[Sequence[Any]]
+    entries: list[Entries]
+
+
 @dataclass(slots=True)
 class MappedBlock:
     """The users of a block, each list in the order of the rows.
 
     `core` and `tail` are the parts of the shared JSON (`Encoded`), without its first brace. `created` is a mapped
-    meta.created in ms. `keys` are columns of the index, `entries` the rows of its tables of multi-valued attributes.
+    meta.created in ms. `indexed` makes the columns of the index, for those who are written anew.
     """
 
     size: int
@@ -37,6 +45,5 @@ class MappedBlock:
     core: list[bytes]
     tail: list[bytes]
     ids_as_json: list[bytes]
-    keys: list[Sequence[Any]]
-    entries: list[Entries]
+    indexed: Callable[[], IndexColumns]
     rejects: list[RejectedRow] = field(default_factory=list)

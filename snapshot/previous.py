@@ -77,13 +77,17 @@ class Previous:
         The bytes are not checked against the manifest: whoever uses them checks each resource.
         """
         try:
-            bodies = self._bodies.get((resource_type, version))
-            if bodies is None:
-                bodies = Bodies(self.directory, resource_type, version, self.count(resource_type))
-                self._bodies[resource_type, version] = bodies
-            return bodies.slice(first, last)
+            return self.bodies(resource_type, version).slice(first, last)
         except CorruptGenerationError:
             return _NO_BYTES
+
+    def bodies(self, resource_type: str, version: ScimVersion) -> Bodies:
+        """Return all resources of a type; CorruptGenerationError if the files do not fit together."""
+        bodies = self._bodies.get((resource_type, version))
+        if bodies is None:
+            bodies = Bodies(self.directory, resource_type, version, self.count(resource_type))
+            self._bodies[resource_type, version] = bodies
+        return bodies
 
 
 def can_be_copied(config: Config, previous: Previous) -> bool:

@@ -10,12 +10,13 @@ rows, everybody is spooled to disk until all are known.
 from __future__ import annotations
 
 import contextlib
+import pickle
 import sqlite3
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from snapshot.block import Block, block_of, pack, unpack
+from snapshot.block import Block, block_of, is_packed, pack, unpack
 from snapshot.child import become_child, end_child, start_child
 from snapshot.columnar import ColumnMapping
 from snapshot.encode import EncodedParts, encode
@@ -222,16 +223,20 @@ def _widen(receiver: Connection) -> None:
 def _receive(receiver: Connection) -> Iterator[Message]:
     while True:
         try:
-            message = receiver.recv()
+            raw = receiver.recv_bytes()
         except (EOFError, OSError):
             raise SourceError(
                 "crashed", "The process that reads the rows ended without a word.", remedy="Look into the system log."
             ) from None
+        if is_packed(raw):
+            yield unpack(raw)
+            continue
+        message = pickle.loads(raw)  # noqa: S301 (our own child has written it)
         if message is None:
             return
         if isinstance(message, SnapshotError):
             raise message
-        yield unpack(message) if isinstance(message, bytes) else message
+        yield message
 
 
 def _child(config: Config, scratch: Path, previous: Path | None, sender: Connection) -> None:
@@ -239,7 +244,10 @@ def _child(config: Config, scratch: Path, previous: Path | None, sender: Connect
     with contextlib.suppress(BrokenPipeError):
         try:
             for message in read(config, scratch, previous, as_block=pack):
-                sender.send(message)
+                if isinstance(message, bytes):
+                    sender.send_bytes(message)
+                else:
+                    sender.send(message)
             sender.send(None)
         except SnapshotError as error:
             sender.send(error)

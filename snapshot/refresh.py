@@ -19,8 +19,10 @@ import msgspec
 import orjson
 
 from snapshot.block import Block
+from snapshot.block_writer import BlockWriter
 from snapshot.changes import NAME as CHANGES
 from snapshot.changes import Change, Comparison
+from snapshot.columnar import without_rows
 from snapshot.compiler import NULL_ID
 from snapshot.config import config_digest
 from snapshot.control import Progress
@@ -176,11 +178,11 @@ class _Refresh:
         self._is_first = previous is None and not was_published(config.data_dir)
         self._history = History(previous, self._marker_ms)
         self._columns: ColumnMapping | None = None
-        # How many users are, from the first on, as in the generation before, and are not written yet. None: all are.
-        self._deferred = 0 if previous is not None and can_be_copied(config, previous) else None
-        before = previous.index.uri if previous is not None and self._deferred is not None else None
+        source = previous if previous is not None and can_be_copied(config, previous) else None
+        before = None if source is None else source.index.uri
         self._index = IndexWriter(self._directory / INDEX_NAME, config, before=before)
         self._users = TypeWriter(self._directory, config, USERS)
+        self._blocks = BlockWriter(self._index, self._users, source)
         self._related: dict[str, TypeWriter] = {}
         self._related_rows: dict[str, int] = {}
         self._scratch = staging.directory / _SCRATCH
@@ -205,10 +207,10 @@ class _Refresh:
     def run(self) -> Manifest | None:
         """Do it all up to the manifest; None if the generation before says all of it, and is whole."""
         opened = self._read()
-        if self._deferred is not None:
+        if self._blocks.deferred is not None:
             if self._says_nothing_new():
                 return None
-            self._write_deferred()
+            self._blocks.write_deferred()
         self._order()
         self._write_related()
         self._tell("index")
@@ -318,7 +320,10 @@ class _Refresh:
             self._take_reject(Reject(place + reject.place + 1, reject.id, reject.attribute, reject.reason))
         if self._config.policy.on_inactive == "omit" and not all(mapped.active):
             self._omitted += mapped.active.count(False)
-            mapped = self._columns.only_active(block, mapped)
+            block = without_rows(block, mapped, [not active for active in mapped.active])
+            if not block.size:
+                return
+            mapped = self._columns(block)
         if not mapped.size:
             return
         if self._sorted:
@@ -327,32 +332,16 @@ class _Refresh:
             self._last_key = keys[-1]
         users = undress(mapped)
         times = self._history.times_of_block(mapped.ids, users.fingerprints)
-        if self._deferred is not None:
-            if times.same_from == self._deferred:
-                self._deferred += mapped.size
-                return
-            self._write_deferred()
-        created = times.created
-        if mapped.created is not None:
-            created = [old if new is None else new for old, new in zip(created, mapped.created, strict=True)]
-        self._index.add_block(self._users.count, mapped, users.fingerprints, created, times.modified)
-        self._users.write_block(users, created, times.modified)
-
-    def _write_deferred(self) -> None:
-        """Write the users that are as in the generation before: something else is not."""
-        count, self._deferred = self._deferred, None
-        if count and self._previous is not None:
-            self._index.copy(count)
-            self._users.copy(self._previous.directory, count)
+        self._blocks.write(block, mapped, users, times, self._columns)
 
     def _says_nothing_new(self) -> bool:
         """Tell whether all is as in the generation in force, which is checked once more: else it is replaced."""
         previous = self._previous
         if (
             previous is None
-            or self._deferred is None
+            or self._blocks.deferred is None
             or self._rejects.digest != previous.manifest.rejects_digest
-            or not self._same_without_row(previous, self._deferred)
+            or not self._same_without_row(previous, self._blocks.deferred)
         ):
             return False
         try:

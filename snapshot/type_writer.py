@@ -13,9 +13,10 @@ from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from snapshot.bodies import Before, Run
     from snapshot.config import Config
     from snapshot.encode import Encoded, Undressed
     from snapshot.resource_types import ResourceType
@@ -25,6 +26,7 @@ class TypeWriter:
     """Writes each resource into the files of every version."""
 
     def __init__(self, directory: Path, config: Config, resource_type: ResourceType) -> None:
+        self._versions = [version for version in ScimVersion if version in resource_type.versions]
         self._bodies = [
             BodyWriter(
                 directory / body_name(resource_type.name, version),
@@ -37,8 +39,7 @@ class TypeWriter:
                     manager_ref=bool(config.mapping.manager_key),
                 ),
             )
-            for version in ScimVersion
-            if version in resource_type.versions
+            for version in self._versions
         ]
         self.names = tuple(name for body in self._bodies for name in body.names)
         self.count = 0
@@ -56,6 +57,22 @@ class TypeWriter:
         for body in self._bodies:
             body.add_block(block, created, modified)
         self.count += len(block.urns)
+
+    def write_runs(
+        self,
+        runs: Sequence[Run],
+        anew: Undressed | None,
+        created_ms: Sequence[int],
+        modified_ms: Sequence[int],
+        before: Callable[[ScimVersion], Before],
+    ) -> None:
+        """Append many resources without links: runs as they were before, and between them those that are new."""
+        for version, body in zip(self._versions, self._bodies, strict=True):
+            bodies: Sequence[bytes] = ()
+            if anew is not None:
+                bodies = body.dressed(anew, _time_texts(created_ms), _time_texts(modified_ms))
+            body.add_runs(runs, bodies, before(version))
+        self.count += sum(run.count for run in runs)
 
     def copy(self, directory: Path, count: int) -> None:
         """Take the first `count` resources over from a generation that says the same of them."""

@@ -191,7 +191,9 @@ def check(mapping: Both, rows: list[tuple[Any, ...]], block: Block) -> None:
 
     def fill_by_block(writer: IndexWriter) -> None:
         places = range(found.size)
-        writer.add_block(7, found, undressed.fingerprints, list(places), [place + 1 for place in places])
+        writer.add_block(
+            range(7, 7 + found.size), found, undressed.fingerprints, list(places), [place + 1 for place in places]
+        )
 
     assert dump(mapping.config, fill_row_by_row) == dump(mapping.config, fill_by_block)
 
@@ -287,7 +289,7 @@ def test_the_index_is_sqlite():
     mapping = both(MAPPINGS["simple"])
     found = mapping.by_block(block_of([("1", "A", None, None, None, True, None, None, None, "N", None)]))
     writer = _memory_index(mapping.config)
-    writer.add_block(0, found, undress(found).fingerprints, [1], [2])
+    writer.add_block(range(1), found, undress(found).fingerprints, [1], [2])
     assert isinstance(writer._db, sqlite3.Connection)
     assert [(0, "1", 1, 2, None, 1, "a", "N")] == writer._db.execute(
         "SELECT ordinal, id, created, last_modified, removed, active, user_name, a4 FROM User"
