@@ -7,7 +7,9 @@ The time of publication is put in at the end, in place, because only then is it 
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
+import os
 import struct
 import sys
 from array import array
@@ -197,7 +199,7 @@ def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], 
 
     `stamps` are (ordinal, whether `created` is new too). Both texts have the same length.
     """
-    with body.open("r+b") as file, offsets.open("rb", buffering=0) as ends:
+    with body.open("r+b", buffering=0) as file, offsets.open("rb", buffering=0) as ends:
         for ordinal, created_too in stamps:
             ends.seek(ordinal * 8)
             start, end = _PAIR.unpack(ends.read(16))
@@ -206,4 +208,5 @@ def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], 
             for key in (CREATED, LAST_MODIFIED) if created_too else (LAST_MODIFIED,):
                 at = text.index(key + marker) + len(key)
                 file.seek(start + at)
-                file.write(moment)
+                if file.write(moment) != len(moment):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(body))

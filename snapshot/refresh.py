@@ -99,8 +99,12 @@ def refresh(config: Config, *, report: Report | None = None) -> Refreshed:
     PublishRefusedError when the guard put the generation into quarantine.
     """
     with writer_lock(config.data_dir), stage(config.data_dir) as staging:
-        with open_previous(config) as previous:
-            work = _Refresh(config, staging, previous, report or (lambda _progress: None))
+        with (
+            open_previous(config) as previous,
+            # Begun first: while its process starts, the files of the generation before are checked.
+            open_reading(config, staging.directory / _SCRATCH, previous.index.path if previous else None) as stream,
+        ):
+            work = _Refresh(config, staging, previous, stream, report or (lambda _progress: None))
             try:
                 manifest = work.run()
             except sqlite3.Error as error:
@@ -166,8 +170,16 @@ def check_source(config: Config) -> tuple[str, tuple[str, ...], tuple[str, ...]]
 class _Refresh:
     """The state of one refresh: open files, counters, phases."""
 
-    def __init__(self, config: Config, staging: Staging, previous: Previous | None, report: Report) -> None:
+    def __init__(
+        self,
+        config: Config,
+        staging: Staging,
+        previous: Previous | None,
+        stream: Iterator[Message],
+        report: Report,
+    ) -> None:
         self._config = config
+        self._stream = stream
         self._staging = staging
         self._previous = previous
         self._report = report
@@ -272,8 +284,8 @@ class _Refresh:
         self._tell("connect")
         opened: Opened | None = None
         expected: int | None = None
-        with self._phase("read"), self._open_reading() as stream:
-            for message in stream:
+        with self._phase("read"):
+            for message in self._stream:
                 if isinstance(message, RelationBatch):
                     self._take_relations(message)
                 elif isinstance(message, Opened):
@@ -292,10 +304,6 @@ class _Refresh:
         if has_relations(self._config):
             self._relations = Relations(self._config, self._scratch)
         return opened
-
-    def _open_reading(self) -> contextlib.AbstractContextManager[Iterator[Message]]:
-        previous = self._previous.index.path if self._previous is not None else None
-        return open_reading(self._config, self._scratch, previous)
 
     def _take_relations(self, batch: RelationBatch) -> None:
         self._related_rows[batch.section] = self._related_rows.get(batch.section, 0) + batch.rows
