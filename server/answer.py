@@ -52,8 +52,10 @@ class Answer(web.StreamResponse):
     def __init__(
         self, common: bytes, *pieces: Piece, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(status=status, headers=headers)
+        super().__init__(status=status)
         self._common = common
+        # Kept as text: these few are never looked up, and a multidict costs more than the rest of the head.
+        self.fields = header_lines(headers) if headers else ""
         self.pieces = pieces
         # The bytes of the body.
         self.size = sum(map(len, pieces))
@@ -65,7 +67,7 @@ class Answer(web.StreamResponse):
         """Put an encoded body in the place of the pieces."""
         self.pieces = (body,)
         self.size = len(body)
-        self.headers["Content-Encoding"] = coding
+        self.fields += header_lines({"Content-Encoding": coding})
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Take the request that is answered; aiohttp calls this before `write_eof`."""
@@ -94,26 +96,34 @@ class Answer(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """Return status line and header lines."""
-        own = [f"{name}: {value}" for name, value in self.headers.items()] if self.headers else []
-        own.append(f"X-Request-Id: {self.request_id}")
-        if _FORBIDDEN.search("".join(own)):
-            raise ValueError("A header value holds a control character.")
-        if self.size or (self.status != HTTPStatus.NOT_MODIFIED and request.method != "HEAD"):
-            own.append(f"Content-Length: {self.size}")
-        own.append(f"Date: {_date(int(time.time()))}")
-        version = request.version
+        version, status = request.version, self.status
+        _check(self.request_id)
+        own = f"{self.fields}X-Request-Id: {self.request_id}\r\nDate: {_date(int(time.time()))}\r\n"
+        if self.size or (status != HTTPStatus.NOT_MODIFIED and request.method != "HEAD"):
+            own += f"Content-Length: {self.size}\r\n"
         if not self._keep_alive:
             if version > _HTTP_1_0:
-                own.append("Connection: close")
+                own += "Connection: close\r\n"
         elif version == _HTTP_1_0:
-            own.append("Connection: keep-alive")
-        own.append("\r\n")
-        return b"".join((_first_line(version, self.status, self.reason), self._common, "\r\n".join(own).encode()))
+            own += "Connection: keep-alive\r\n"
+        return b"".join((_first_line(version, status), self._common, own.encode(), b"\r\n"))
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Return header lines; one name may be there several times."""
+    fields = headers.items()
+    _check("".join([name + value for name, value in fields]))
+    return "".join([f"{name}: {value}\r\n" for name, value in fields])
+
+
+def _check(text: str) -> None:
+    if _FORBIDDEN.search(text):
+        raise ValueError("A header holds a control character.")
 
 
 @lru_cache(maxsize=128)
-def _first_line(version: tuple[int, int], status: int, reason: str) -> bytes:
-    return f"HTTP/{version[0]}.{version[1]} {status} {reason}\r\n".encode()
+def _first_line(version: tuple[int, int], status: int) -> bytes:
+    return f"HTTP/{version[0]}.{version[1]} {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
 @lru_cache(maxsize=1)

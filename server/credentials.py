@@ -121,9 +121,9 @@ class Authenticator:
 
     def _seal(self, headers: Headers) -> bytes:
         """Return a MAC of all the headers that can hold a credential."""
-        values = [*headers.getall("Authorization", ())]
+        values = headers.getall("Authorization", ())
         for name in self._header_names:
-            values += ["\n", *headers.getall(name, ())]
+            values = [*values, "\n", *headers.getall(name, ())]
         return hashlib.blake2b(_bytes("\n".join(values)), key=self._key, digest_size=32).digest()
 
     def _accepted(self, item: Credential) -> _Accepted:

@@ -142,14 +142,18 @@ class ScimRequestHandler(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse; a request head that has begun has to end in time."""
-        in_body = self._last_payload is not None and not self._last_payload.is_eof()
+        payload = self._last_payload
+        in_body = payload is not None and not payload.is_eof()
         count = self._request_count
         if b" HTTP/" in data:
             self._last_line = data[-_KEPT_BYTES:] if in_body else data[:_KEPT_BYTES]
         super().data_received(data)
         if self._request_count != count:
-            self._stop_timer()
-            self._last_payload = self._messages[-1][1] if self._messages else None
+            if self._head_timer is not None:
+                self._stop_timer()
+            payload = self._messages[-1][1] if self._messages else None
+            # Nearly no request has a body.
+            self._last_payload = None if payload is None or payload.is_eof() else payload
         elif data and not in_body and self._head_timer is None:
             self._wait_for_head()
 

@@ -25,12 +25,16 @@ from server.sorting import sort_of
 from snapshot.filter import And, Filter, Or, parse_filter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
     from server.answer import Answer
+    from server.directory import Directory
     from server.query import SearchRequest
     from snapshot.filter import Sort
     from snapshot.reader import Snapshot
+    from snapshot.scim import ScimVersion
 
 _RETRY_AFTER_SECONDS = 10
 
@@ -42,16 +46,13 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     types: tuple[str, ...]
     tree: Filter | None
     sort: Sort | None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the list is one whole resource type in its own order."""
-        return self.tree is None and self.sort is None and len(self.types) == 1
+    # Whether the list is one whole resource type in its own order.
+    is_plain: bool = False
 
 
-def newest_snapshot(request: web.BaseRequest) -> Snapshot:
+def newest_snapshot(directory: Directory) -> Snapshot:
     """Return the snapshot being served; raises NotReadyError before the first one, never an empty list."""
-    snapshot = request[FACTS].directory.live.current
+    snapshot = directory.live.current
     if snapshot is None:
         raise NotReadyError(
             "No snapshot is served yet: it is being opened, or the first refresh has to end first.",
@@ -62,20 +63,25 @@ def newest_snapshot(request: web.BaseRequest) -> Snapshot:
 
 async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ...]) -> Answer:
     """Answer one page of a list over one resource type, or over all of them."""
-    query = _query(request, search, types)
+    facts = request[FACTS]
+    directory, version = facts.directory, facts.route.version
+    query = _query(directory, version, search, types)
     if search.cursor is not None:
         return await _by_cursor(request, search, query, search.cursor)
-    facts = request[FACTS]
-    version = facts.route.version
-    newest = newest_snapshot(request)
-    pins = facts.directory.pins
+    newest = newest_snapshot(directory)
+    start_index = search.start_index
+    if query.tree is not None and start_index == 1 and query.sort is None and len(types) == 1:
+        found = newest.look_up(types[0], query.tree)
+        if found is not None and len(found) <= search.count:
+            return await _answer_look_up(request, search, newest, types[0], found)
+    pins = directory.pins
     client = Client(facts.principal, request.remote or "", version)
-    run = pins.choose(client, query.name, start_index=search.start_index, newest=newest)
+    run = pins.choose(client, query.name, start_index=start_index, newest=newest)
     snapshot = run.snapshot
-    if search.start_index == 1 and snapshot is not newest:
-        facts.directory.live.note_older(snapshot)
+    if start_index == 1 and snapshot is not newest:
+        directory.live.note_older(snapshot)
     facts.generation = snapshot.generation
-    first = search.start_index - 1
+    first = start_index - 1
     resources: bytes | memoryview
     if query.is_plain:
         total = snapshot.count(types[0])
@@ -87,19 +93,32 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
         if listing is None:
             listing = await _listing(request, snapshot, query)
             known = run.trails.get(query.name)
-            if search.start_index > 1 and known is not None and known.total != listing.total:
+            if start_index > 1 and known is not None and known.total != listing.total:
                 # Selected anew, and now more is known of what was served when.
                 raise RestartListError
             run.keep_selection(query.name, listing)
         total = listing.total
         items, resources = listing.page(snapshot, version, first, search.count)
-    following = first + items + 1
-    pins.served(client, query.name, run, start_index=search.start_index, following=following, total=total)
-    facts.quiet = not search.is_first_page
+    pins.served(client, query.name, run, start_index=start_index, following=first + items + 1, total=total)
+    facts.quiet = start_index != 1
     if search.attributes or search.excluded:
         resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
-    body = list_body(version, total=total, start_index=search.start_index, items=items, resources=resources)
+    body = list_body(version, total=total, start_index=start_index, items=items, resources=resources)
     return scim_answer(version, *body)
+
+
+async def _answer_look_up(
+    request: web.BaseRequest, search: SearchRequest, newest: Snapshot, resource_type: str, found: Sequence[int]
+) -> Answer:
+    """Answer `attribute eq "text"`, all of it on one page: no list that goes on, so nothing is pinned."""
+    facts = request[FACTS]
+    facts.generation = newest.generation
+    version = facts.route.version
+    resources: bytes | memoryview = newest.gather(resource_type, version, found)
+    if search.attributes or search.excluded:
+        resources = await cut_down(request, resources, (resource_type,), search.attributes, search.excluded)
+    items = len(found)
+    return scim_answer(version, *list_body(version, total=items, start_index=1, items=items, resources=resources))
 
 
 async def _by_cursor(request: web.BaseRequest, search: SearchRequest, query: Query, cursor: str) -> Answer:
@@ -113,7 +132,7 @@ async def _by_cursor(request: web.BaseRequest, search: SearchRequest, query: Que
         snapshot = await _named(request, client, query.name, place)
         first = place.first
     else:
-        newest = newest_snapshot(request)
+        newest = newest_snapshot(facts.directory)
         snapshot = facts.directory.pins.choose(client, query.name, start_index=1, newest=newest).snapshot
         if snapshot is not newest:
             facts.directory.live.note_older(snapshot)
@@ -158,11 +177,10 @@ async def _named(request: web.BaseRequest, client: Client, name: ListName, place
     return snapshot
 
 
-def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ...]) -> Query:
+def _query(directory: Directory, version: ScimVersion, search: SearchRequest, types: tuple[str, ...]) -> Query:
     if search.filter is None and search.sort_by is None:
         return _whole_list(types)
-    facts = request[FACTS]
-    urns = facts.directory.endpoints[facts.route.version].names.extensions
+    urns = directory.endpoints[version].names.extensions
     tree = None if search.filter is None else parse_filter(search.filter, urns)
     sort = sort_of(search, urns)
     whole_type = types[0] if len(types) == 1 else ""
@@ -175,7 +193,7 @@ def _query(request: web.BaseRequest, search: SearchRequest, types: tuple[str, ..
 def _whole_list(types: tuple[str, ...]) -> Query:
     """Return the query of everything there is of these types, in their own order."""
     whole_type = types[0] if len(types) == 1 else ""
-    return Query(ListName(whole_type, None, bool(whole_type)), types, None, None)
+    return Query(ListName(whole_type, None, bool(whole_type)), types, None, None, is_plain=bool(whole_type))
 
 
 def _identity(request: web.BaseRequest, query: Query) -> bytes:

@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -53,43 +53,48 @@ def make_canonical(app: web.Application, handler: Handler) -> Handler:
     """Return a handler around another one: it answers every request in the right shape and logs one line."""
     # Unique over restarts by the random half, over requests by the count.
     prefix, numbers = secrets.token_hex(4), itertools.count(1)
+    directories, request_log = app[DIRECTORIES], app[REQUEST_LOG]
 
     async def canonical(request: web.BaseRequest) -> Answer:
-        given = request.headers.get("X-Request-Id")
-        if given is None or not _REQUEST_ID.match(given):
-            given = f"{prefix}{next(numbers):08x}"
-        return await _answer(app, request, handler, given)
+        started = time.perf_counter()
+        headers = request.headers
+        request_id = headers.get("X-Request-Id")
+        if request_id is None or not _REQUEST_ID.match(request_id):
+            request_id = f"{prefix}{next(numbers):08x}"
+        route = directories.router.resolve(request.raw_path)
+        facts = request[FACTS] = RequestFacts(request_id, route, app, directories.of_base(route.base))
+        try:
+            _check_limits(request)
+            response = await handler(request)
+        except Exception as error:  # noqa: BLE001 (told to the client and logged)
+            response = error_answer(_scim_error(error, facts), route.version)
+        if "Accept-Encoding" in headers and (compressor := app.get(COMPRESSOR)) is not None:
+            await compressor.compress(response, headers)
+        response.request_id = request_id
+        level = _level(facts, response.status)
+        if request_log.enabled(level):
+            request_log.write(level, _line(request, facts, response, started))
+        return response
 
     return canonical
 
 
-async def _answer(app: web.Application, request: web.BaseRequest, handler: Handler, request_id: str) -> Answer:
-    started = time.perf_counter()
-    directories = app[DIRECTORIES]
-    route = directories.router.resolve(request.raw_path)
-    facts = request[FACTS] = RequestFacts(request_id, route, app, directories.of_base(route.base))
-    try:
-        _check_limits(request)
-        response = await handler(request)
-    except ScimError as error:
-        response = error_answer(error, route.version)
-    except FilterError as error:
-        response = error_answer(InvalidFilterError(error.detail), route.version)
-    except SortError as error:
-        response = error_answer(InvalidPathError(error.detail), route.version)
-    except StoreError as error:
-        response = error_answer(_unreadable(error, facts), route.version)
-    except web.HTTPException as error:
-        response = error_answer(_from_aiohttp(error), route.version)
-    except Exception:
-        told = {"request_id": request_id, "path": shown_path(route)}
-        log.exception("unexpected error", extra={"facts": {**_app(facts), **told}})
-        response = error_answer(InternalError(request_id), route.version)
-    if (compressor := app.get(COMPRESSOR)) is not None:
-        await compressor.compress(response, request.headers)
-    response.request_id = request_id
-    _log(request, facts, response, started)
-    return response
+def _scim_error(error: Exception, facts: RequestFacts) -> ScimError:
+    """Return what a client is told of an error. One that nobody foresaw is logged with its traceback."""
+    match error:
+        case ScimError():
+            return error
+        case FilterError():
+            return InvalidFilterError(error.detail)
+        case SortError():
+            return InvalidPathError(error.detail)
+        case StoreError():
+            return _unreadable(error, facts)
+        case web.HTTPException():
+            return _from_aiohttp(error)
+    told = {"request_id": facts.request_id, "path": shown_path(facts.route)}
+    log.error("unexpected error", exc_info=error, extra={"facts": {**_app(facts), **told}})
+    return InternalError(facts.request_id)
 
 
 def _check_limits(request: web.BaseRequest) -> None:
@@ -97,8 +102,8 @@ def _check_limits(request: web.BaseRequest) -> None:
     if len(request.raw_path) > MAX_TARGET_BYTES:
         raise UriTooLongError(f"The request target has more than {MAX_TARGET_BYTES} bytes.")
     fields = request.raw_headers
-    size = sum(map(len, itertools.chain.from_iterable(fields))) + _FIELD_OVERHEAD_BYTES * len(fields)
-    if size > MAX_HEADER_BYTES:
+    size = len(b"".join(itertools.chain.from_iterable(fields)))
+    if size + _FIELD_OVERHEAD_BYTES * len(fields) > MAX_HEADER_BYTES:
         raise HeadersTooLargeError(f"The header fields have more than {MAX_HEADER_BYTES} bytes.")
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise BodyTooLargeError(f"The body has more than {MAX_BODY_BYTES} bytes.")
@@ -124,44 +129,35 @@ def _from_aiohttp(error: web.HTTPException) -> ScimError:
 
 def shown_path(route: Route) -> str:
     """Return the path for the log: ids are left out below a base path."""
-    if route.parts is None:
+    parts = route.parts
+    if parts is None:
         return f"{route.base}/(not UTF-8)"
     if route.area is Area.SCIM:
-        text = "/".join(
-            [route.base, *route.parts[:1], *[part if part == SEARCH else "{id}" for part in route.parts[1:]]]
-        )
+        text = "/".join([route.base, *parts[:1], *[part if part == SEARCH else "{id}" for part in parts[1:]]])
     else:
-        text = "/" + "/".join(route.parts)
+        text = "/" + "/".join(parts)
     if not text.isascii():
         text = text.encode("ascii", "backslashreplace").decode("ascii")
     return text[:_LOGGED_PATH_LENGTH]
 
 
-def _log(request: web.BaseRequest, facts: RequestFacts, response: Answer, started: float) -> None:
-    status = response.status
+def _level(facts: RequestFacts, status: int) -> int:
     if facts.quiet and (status < _CLIENT_ERROR or status == HTTPStatus.SERVICE_UNAVAILABLE):
         # A probe that is told "not ready" or "stale" asks again and again: what is wrong has been logged once.
-        level = logging.DEBUG
-    elif status >= _SERVER_ERROR:
-        level = logging.WARNING
-    else:
-        level = logging.INFO
-    request_log = facts.app[REQUEST_LOG]
-    if not request_log.enabled(level):
-        return
-    name = facts.app_name
-    request_log.write(
-        level,
-        {
-            **({"app": name} if name else {}),
-            "request_id": facts.request_id,
-            "method": request.method,
-            "path": shown_path(facts.route),
-            "status": status,
-            "ms": round((time.perf_counter() - started) * 1000, 2),
-            "bytes": response.size,
-            "principal": facts.principal,
-            "generation": facts.generation,
-            "peer": request.remote,
-        },
-    )
+        return logging.DEBUG
+    return logging.WARNING if status >= _SERVER_ERROR else logging.INFO
+
+
+def _line(request: web.BaseRequest, facts: RequestFacts, response: Answer, started: float) -> dict[str, Any]:
+    return {
+        **_app(facts),
+        "request_id": facts.request_id,
+        "method": request.method,
+        "path": shown_path(facts.route),
+        "status": response.status,
+        "ms": round((time.perf_counter() - started) * 1000, 2),
+        "bytes": response.size,
+        "principal": facts.principal,
+        "generation": facts.generation,
+        "peer": request.remote,
+    }

@@ -154,7 +154,7 @@ class Pins:
         """
         now = self._clock()
         self._expire(now)
-        key = _key(client, name)
+        key = client if name.is_import else (client, name)
         runs = self._runs.get(key, [])
         if len(runs) > 1:
             self._drop_idle(runs, now)
@@ -286,6 +286,8 @@ def _continued(runs: list[Run], name: ListName, start_index: int) -> Run | None:
 
     The runs of one key are of different snapshots: RestartListError rather than a guess among them.
     """
+    if len(runs) == 1:
+        return runs[0] if name in runs[0].trails else None
     begun = [(run, run.trails[name]) for run in runs if name in run.trails]
     if not begun:
         return None

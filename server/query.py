@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 # What a 32-bit client can read back; no snapshot has more resources.
 MAX_INDEX = 2**31 - 1
-# The query of nearly every page; digits enough for MAX_INDEX.
-_PAGE = re.compile(r"startIndex=([0-9]{1,9})&count=([0-9]{1,9})")
+# The query of nearly every page, with or without a filter in front; digits enough for MAX_INDEX.
+_PAGE = re.compile(r"(?:filter=([!-%'-*,-~]+)&)?startIndex=([0-9]{1,9})&count=([0-9]{1,9})")
 _MAX_DIGITS = 18
 _SHORT = 9
 _MAX_FIELDS = 64
 _FIRST_PAGE = 1
-_USUAL = frozenset({"startindex", "count", "filter"})
 _ASCENDING, _DESCENDING = "ascending", "descending"
 # No schema has so many; each name costs a little for every resource.
 MAX_ATTRIBUTES = 500
@@ -47,11 +46,6 @@ class SearchRequest(msgspec.Struct, frozen=True, gc=False):
     attributes: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     cursor: str | None = None
-
-    @property
-    def is_first_page(self) -> bool:
-        """Whether the list begins with this request."""
-        return self.start_index == _FIRST_PAGE and not self.cursor
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
@@ -83,23 +77,39 @@ def parse_query(raw: str) -> dict[str, str]:
         raise InvalidSyntaxError(f"The query string has more than {_MAX_FIELDS} parameters.")
     if raw.isascii() and "%" not in raw and "+" not in raw:
         # startIndex=1&count=200, the query of every page: nothing to decode
-        return _unique(field.partition("=")[::2] for field in raw.split("&") if field)
+        return _unique([(name, value) for name, _, value in _fields(raw)])
     try:
-        raw.encode()  # raw bytes that are not UTF-8 arrive as lone surrogates
-        pairs = [[_decoded(part) for part in field.partition("=")[::2]] for field in raw.split("&") if field]
+        if not raw.isascii():
+            raw.encode()  # raw bytes that are not UTF-8 arrive as lone surrogates
+        pairs = [(_decoded(name), _decoded(value)) for name, _, value in _fields(raw)]
     except UnicodeError:
         raise InvalidSyntaxError("The query string is not UTF-8 text.") from None
     return _unique(pairs)
+
+
+def _fields(raw: str) -> list[tuple[str, str, str]]:
+    return [field.partition("=") for field in raw.split("&") if field]
 
 
 def _decoded(text: str) -> str:
     """Decode one name or value of a form; bytes that are not UTF-8 are an error, not another text."""
     if "+" in text:
         text = text.replace("+", " ")
-    return unquote_to_bytes(text).decode() if "%" in text else text
+    if "%" not in text:
+        return text
+    # The usual filter has nothing else: if no percent sign is left, each one was the first of one of these three.
+    plain = text.replace("%20", " ").replace("%22", '"').replace("%40", "@")
+    return plain if "%" not in plain else unquote_to_bytes(text).decode()
 
 
-def _unique(pairs: Iterable[Iterable[str]]) -> dict[str, str]:
+def _decoded_or_none(text: str) -> str | None:
+    try:
+        return _decoded(text)
+    except UnicodeError:
+        return None
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     parameters: dict[str, str] = {}
     for name, value in pairs:
         folded = name.lower()
@@ -112,13 +122,18 @@ def _unique(pairs: Iterable[Iterable[str]]) -> dict[str, str]:
 def search_request(raw: str, limits: Limits) -> SearchRequest:
     """Read the query string of a list."""
     if (page := _PAGE.fullmatch(raw)) is not None:
-        return SearchRequest(max(int(page[1]), _FIRST_PAGE), min(int(page[2]), limits.max_count))
+        encoded, start_index, count = page.groups()
+        text = None if encoded is None else _decoded_or_none(encoded)
+        if encoded is None or (text and not text.isspace()):
+            return SearchRequest(max(int(start_index), _FIRST_PAGE), min(int(count), limits.max_count), text)
+    return _any_request(raw, limits)
+
+
+def _any_request(raw: str, limits: Limits) -> SearchRequest:
     parameters = parse_query(raw)
     cursor = parameters.get("cursor") if limits.cursors else None
     start_index = _integer(parameters, "startIndex", InvalidValueError)
     count = _integer(parameters, "count", InvalidValueError if cursor is None else InvalidCountError)
-    if parameters.keys() <= _USUAL:
-        return checked(Asked(start_index, count, parameters.get("filter")), limits)
     attributes, excluded = read_projection(parameters)
     asked = Asked(
         start_index=start_index,

@@ -35,7 +35,8 @@ async def handle(request: web.BaseRequest) -> Answer:
     facts = request[FACTS]
     route = facts.route
     parts = route.parts or ()
-    name = facts.directory.endpoints[route.version].types[route.name].name
+    endpoints = facts.directory.endpoints[route.version]
+    name = endpoints.types[route.name].name
     if parts[1:] == (SEARCH,):
         return await _search(request, (name,))
     if request.method not in READ_METHODS:
@@ -44,7 +45,7 @@ async def handle(request: web.BaseRequest) -> Answer:
             allow=READ_METHODS,
         )
     if len(parts) == 1:
-        return await _list(request, (name,))
+        return await answer_list(request, search_request(route.query, endpoints.limits), (name,))
     if len(parts) == 2:  # noqa: PLR2004 (type and id)
         return await _get(request, name, parts[1])
     raise NotFoundError("There is no such path.")
@@ -54,20 +55,15 @@ async def handle_root(request: web.BaseRequest) -> Answer:
     """Answer a query over all resource types (RFC 7644 section 3.4.2.1); SCIM 1.1 has none."""
     facts = request[FACTS]
     route = facts.route
-    types = facts.directory.endpoints[route.version].every_type
+    endpoints = facts.directory.endpoints[route.version]
+    types = endpoints.every_type
     if route.parts == (SEARCH,):
         return await _search(request, types)
     if route.parts or route.version is ScimVersion.V1_1:
         raise NotFoundError("There is no such path.")
     if request.method not in READ_METHODS:
         raise MethodNotAllowedError("This path can only be read.", allow=READ_METHODS)
-    return await _list(request, types)
-
-
-async def _list(request: web.BaseRequest, types: tuple[str, ...]) -> Answer:
-    facts = request[FACTS]
-    search = search_request(facts.route.query, facts.directory.endpoints[facts.route.version].limits)
-    return await answer_list(request, search, types)
+    return await answer_list(request, search_request(route.query, endpoints.limits), types)
 
 
 async def _search(request: web.BaseRequest, types: tuple[str, ...]) -> Answer:
@@ -99,7 +95,7 @@ async def _get(request: web.BaseRequest, resource_type: str, resource_id: str) -
     version = facts.route.version
     query = facts.route.query
     attributes, excluded = read_projection(parse_query(query)) if query else ((), ())
-    snapshot = newest_snapshot(request)
+    snapshot = newest_snapshot(facts.directory)
     facts.generation = snapshot.generation
     ordinal = snapshot.find(resource_type, resource_id)
     if ordinal is None:

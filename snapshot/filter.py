@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MAX_LENGTH = 16_384
 MAX_DEPTH = 50
 MAX_TERMS = 1_000
+# Every page of a filtered list comes with the whole filter again. Longer ones are rare, and would take memory.
+_REMEMBERED_LENGTH = 1_000
+_MAX_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,16 @@ def parse_filter(text: str, extension_urns: Sequence[str] = ()) -> Filter:
     # The filter that every client sends for every user needs no parser: attribute eq "text".
     if (match := _PLAIN_EQUAL.match(text)) is not None:
         return Comparison(_known_path(match[1], tuple(extension_urns)), "eq", match[2])
+    parse = _parse_again if len(text) <= _REMEMBERED_LENGTH else _parse
+    return parse(text, tuple(extension_urns))
+
+
+def _parse(text: str, extension_urns: tuple[str, ...]) -> Filter:
     return _Parser(tokens_of(text), extension_urns).parse()
+
+
+# Trees never change.
+_parse_again = lru_cache(maxsize=_MAX_REMEMBERED)(_parse)
 
 
 @lru_cache(maxsize=256)

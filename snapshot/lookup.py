@@ -106,9 +106,9 @@ class Index:
 
         FilterError or SortError for what has no meaning, whether there are such resources or not.
         """
+        if tree is not None and sort is None and (found := self.look_up(resource_type, tree)) is not None:
+            return found
         selection = self._selection(resource_type)
-        if tree is not None and sort is None and (found := selection.look_up(tree)) is not None:
-            return self._ordinals(resource_type, self._db, found[0], found[1:])
         condition, values = selection.condition(tree) if tree is not None else ("1", [])
         if sort is not None:
             join, order = selection.order(sort)
@@ -118,6 +118,11 @@ class Index:
         db = self._db if tree is not None and self.is_quick(resource_type, tree) else self._scans
         query = f"SELECT ordinal FROM {quoted(resource_type)} {join} WHERE {condition} ORDER BY {order}"
         return self._ordinals(resource_type, db, query, values)
+
+    def look_up(self, resource_type: str, tree: Filter) -> array[int] | None:
+        """Return what `select` does where one look-up answers `attribute eq "text"`; None for other filters."""
+        found = self._selection(resource_type).look_up(tree)
+        return None if found is None else self._ordinals(resource_type, self._db, found[0], found[1:])
 
     def _ordinals(self, resource_type: str, db: sqlite3.Connection, query: str, values: Sequence[Any]) -> array[int]:
         if not self.has(resource_type):

@@ -55,6 +55,7 @@ class Bodies:
     """The encoded resources of one type in one version: comma-joined bytes and where each begins."""
 
     def __init__(self, directory: Path, resource_type: str, version: ScimVersion, count: int) -> None:
+        self.count = count
         self.bytes = _map(directory / body_name(resource_type, version))
         raw = _map(directory / offsets_name(resource_type, version))
         if len(raw) != 8 * (count + 1):
@@ -73,10 +74,16 @@ class Bodies:
         return max(self.offsets[-1] - _COMMA, 0)
 
     def slice(self, first: int, last: int) -> memoryview:
-        """Return the resources [first, last), comma-joined."""
+        """Return the resources [first, last), comma-joined, as far as there are any."""
+        last = min(last, self.count)
         if last <= first:
             return _NO_BYTES
         return self.bytes[self.offsets[first] : self.offsets[last] - _COMMA]
+
+    def gather(self, ordinals: Sequence[int]) -> bytes:
+        """Return the resources with these ordinals, comma-joined."""
+        held, offsets = self.bytes, self.offsets
+        return b",".join([held[offsets[at] : offsets[at + 1] - _COMMA] for at in ordinals])
 
     def close(self) -> None:
         """Unmap the files while other threads run; a file of which a slice is still held goes with the last slice."""
@@ -119,14 +126,16 @@ class Snapshot:
     def resources(self, resource_type: str, version: ScimVersion, first: int, last: int) -> memoryview:
         """Return the resources [first, last) as comma-joined JSON: one slice of the mapped file."""
         bodies = self._bodies.get((resource_type, version))
-        return _NO_BYTES if bodies is None else bodies.slice(first, min(last, self.count(resource_type)))
+        return _NO_BYTES if bodies is None else bodies.slice(first, last)
 
     def gather(self, resource_type: str, version: ScimVersion, ordinals: Sequence[int]) -> bytes:
         """Return the resources with these ordinals as comma-joined JSON."""
         bodies = self._bodies.get((resource_type, version))
-        if bodies is None:
-            return b""
-        return b",".join([bodies.slice(ordinal, ordinal + 1) for ordinal in ordinals])
+        return b"" if bodies is None else bodies.gather(ordinals)
+
+    def look_up(self, resource_type: str, tree: Filter) -> Sequence[int] | None:
+        """Return what `select` does where one look-up answers `attribute eq "text"`; None for other filters."""
+        return self.index.look_up(resource_type, tree)
 
     def is_quick(self, resource_type: str, tree: Filter) -> bool:
         """Tell whether a filter is answered by B-tree look-ups, in microseconds."""

@@ -170,7 +170,7 @@ class DamagedSnapshot:
     def _fail(self, *_arguments):
         raise CorruptGenerationError(Path("secret-folder"), "database disk image is malformed")
 
-    find = select = _fail
+    find = select = look_up = _fail
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,12 @@ class RecordingSnapshot:
     def select(self, *arguments):
         self.threads.append(threading.current_thread().name)
         return self._snapshot.select(*arguments)
+
+    def look_up(self, *arguments):
+        found = self._snapshot.look_up(*arguments)
+        if found is not None:
+            self.threads.append(threading.current_thread().name)
+        return found
 
 
 async def test_a_scan_runs_in_a_thread_once_for_all_its_pages(api):
