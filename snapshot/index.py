@@ -10,6 +10,8 @@ Tables:
 from __future__ import annotations
 
 import sqlite3
+from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from orjson import loads
@@ -19,7 +21,7 @@ from snapshot.scim import GROUP, USER
 from snapshot.stored import STORED, plural_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from snapshot.config import Config
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from snapshot.mapped import MappedBlock
 
 _BATCH = 2_000
+_ROWS_AT_ONCE = 100
 _CACHE_KIB = 32_768
 # Subgroups stand in a table of their own; who else is a member follows from the groups of the users.
 _SUBGROUPS = "Group_subgroups"
@@ -58,6 +61,7 @@ class IndexWriter:
             f'FROM before."{table}" WHERE ordinal >= ? AND ordinal < ? ORDER BY ordinal, rowid'
             for table, names in columns
         ]
+        self._max_values = self._db.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
         self._subgroups: list[tuple[int, str, str]] = []
         self._create()
 
@@ -131,10 +135,19 @@ class IndexWriter:
             map(str.casefold, block.user_names),
             *indexed.keys,
         )
-        self._db.executemany(users.insert_with_row, zip(*columns, strict=True))
+        self._insert(users.with_row, len(ordinals), columns)
         for plural, entries in zip(users.plurals, indexed.entries, strict=True):
             places, *values = entries
-            self._db.executemany(plural.insert, zip(map(ordinals.__getitem__, places), *values, strict=True))
+            self._insert(plural.target, len(places), (map(ordinals.__getitem__, places), *values))
+
+    def _insert(self, target: _Target, count: int, columns: Sequence[Iterable[Any]]) -> None:
+        """Insert `count` rows, given as columns: many in one statement, which costs a quarter less than one each."""
+        values = list(chain.from_iterable(zip(*columns, strict=True)))
+        width = len(target.columns)
+        at_once = min(_ROWS_AT_ONCE, self._max_values // width)
+        for first in range(0, count, at_once):
+            rows = min(at_once, count - first)
+            self._db.execute(target.statement(rows), values[first * width : (first + rows) * width])
 
     def copy(self, first: int, count: int, ordinal: int) -> None:
         """Take `count` users, from the ordinal `first` on, over from the index `before`; here they begin at another."""
@@ -298,13 +311,27 @@ class IndexWriter:
         self._db.close()
 
 
+class _Target:
+    """A table and the columns that rows are inserted into."""
+
+    def __init__(self, table: str, columns: Sequence[str]) -> None:
+        self.columns = columns
+        self._begun = f'INSERT INTO "{table}"({", ".join(columns)}) VALUES '
+        self._row = f"({', '.join('?' * len(columns))})"
+        self.statement = lru_cache(maxsize=2)(self._statement)  # a full one, and the last one of a block
+
+    def _statement(self, rows: int) -> str:
+        return self._begun + ", ".join([self._row] * rows)
+
+
 class _Plural:
     """One table of the values of a multi-valued attribute."""
 
     def __init__(self, table: str, attributes: Sequence[IndexedAttribute]) -> None:
         self.table = table
         self.columns = [item.column for item in attributes]
-        self.insert = f'INSERT INTO "{table}" VALUES ({", ".join("?" * (len(attributes) + 1))})'
+        self.target = _Target(table, ["ordinal", *self.columns])
+        self.insert = self.target.statement(1)
         self.rows: list[tuple[Any, ...]] = []
         self._keys = [(item.column.removeprefix("v_"), item.kind) for item in attributes]
         path = attributes[0].path
@@ -331,8 +358,7 @@ class _Table:
         self.getters = [_single_getter(item) for item in singles]
         self.columns = [*fixed, *(item.column for item in singles)]
         self.insert = f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(self.columns))})'
-        with_row = [column for column in self.columns if column != "removed"]
-        self.insert_with_row = f'INSERT INTO "{name}"({", ".join(with_row)}) VALUES ({", ".join("?" * len(with_row))})'
+        self.with_row = _Target(name, [column for column in self.columns if column != "removed"])
         self.rows: list[tuple[Any, ...]] = []
         tables: dict[str, list[IndexedAttribute]] = {}
         for item in attributes:
