@@ -133,7 +133,9 @@ def shown_path(route: Route) -> str:
     if parts is None:
         return f"{route.base}/(not UTF-8)"
     if route.area is Area.SCIM:
-        text = "/".join([route.base, *parts[:1], *[part if part == SEARCH else "{id}" for part in parts[1:]]])
+        text = f"{route.base}/{parts[0]}" if parts else route.base
+        for part in parts[1:]:
+            text += f"/{SEARCH}" if part == SEARCH else "/{id}"
     else:
         text = "/" + "/".join(parts)
     if not text.isascii():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from snapshot.schema import BOOLEAN, DATE_TIME, DECIMAL, INTEGER
@@ -9,6 +10,9 @@ from snapshot.scim import DecimalText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+_TEXT = attrgetter("text")
 
 
 def _number(value: Any) -> float:
@@ -35,6 +39,8 @@ def stored_column(values: Sequence[Any], kind: str) -> Sequence[Any]:
         return [None if value is None else value[:-1] for value in values]
     if None in values:
         return [None if value is None else store(value) for value in values]
+    if kind == DECIMAL and set(map(type, values)) == {DecimalText}:
+        return list(map(float, map(_TEXT, values)))
     return list(map(store, values))
 
 
