@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "=": operator.eq}
-_DIGITS = {"s": 2, "ms": 1, "MiB": 1, "/s": 0}
+_DIGITS = {"s": 2, "ms": 1, "µs": 2, "MiB": 1, "/s": 0}
 _HEADINGS = ("what", "ours", "against", "ratio", "target", "")
 MET, MISSED = "met", "MISSED"
 

@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
 
 import people  # noqa: E402
 from http_bench import bench_http  # noqa: E402
+from phases_bench import bench_phases  # noqa: E402
 from place import FULL, QUICK, Place, say  # noqa: E402
 from refresh_bench import bench_refreshes, settle  # noqa: E402
 from report import MISSED, Report, markdown_of  # noqa: E402
@@ -32,7 +33,7 @@ from source_process import Source  # noqa: E402
 from swap_bench import bench_swaps  # noqa: E402
 from variants_bench import bench_variants  # noqa: E402
 
-PARTS = ("refresh", "swap", "http", "variants")
+PARTS = ("refresh", "phases", "swap", "http", "variants")
 BASE = ROOT / ".bench"
 
 
@@ -77,12 +78,12 @@ def bench(place: Place, parts: list[str]) -> Report:
     ticks = _ticks()
     print("; ".join(f"{key} {value}" for key, value in facts.items()), flush=True)
     report = Report(facts)
-    if {"refresh", "swap"} & set(parts):
+    if {"refresh", "phases", "swap"} & set(parts):
         say(f"preparing the rows of {place.count:,} people of {len(people.COLUMNS)} columns")
         with Source(place) as source:
-            if "refresh" not in parts:
+            if "swap" in parts and "refresh" not in parts:
                 settle(place, source)
-            for part, work in (("refresh", bench_refreshes), ("swap", bench_swaps)):
+            for part, work in (("refresh", bench_refreshes), ("phases", bench_phases), ("swap", bench_swaps)):
                 if part in parts:
                     work(place, source, report)
     for part, measure in (("http", bench_http), ("variants", bench_variants)):
