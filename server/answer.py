@@ -47,6 +47,7 @@ class Answer(web.StreamResponse):
 
     aiohttp's own Response takes a body that is one piece already, copies it again behind its head, and keeps it until
     the next request of the connection. A piece may lie in a mapped file: nothing holds it once it was sent.
+    What is put into aiohttp's own `headers` is not sent: `fields` holds the header lines.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from people_folder import PeopleFolder, people
 from sqlserver_fixtures import SETTINGS, Authority, make_config
 from tds_server import Column, Fault, Result, TdsServer
 
+from snapshot.child import NICENESS
 from snapshot.refresh import run_refresh
 from snapshot.store import read_current
 from snapshot.worker import refresh_outcome, refresh_with_deadline
@@ -145,7 +146,7 @@ def test_the_child_is_killed(folder):
 
 
 def test_the_parent_is_killed(folder):
-    """A child whose parent is killed dies too and publishes nothing; the next refresh sweeps what it left."""
+    """A child lets others go first. If its parent is killed it dies too, and the next refresh sweeps what it left."""
     endless(folder)
     script = folder.path / "parent.py"
     script.write_text(PARENT)
@@ -158,6 +159,9 @@ def test_the_parent_is_killed(folder):
             assert parent.poll() is None
         orphans = children.of(parent.pid)
         assert orphans
+        assert {max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0))} == {
+            os.getpriority(os.PRIO_PROCESS, child) for child in orphans
+        }
     finally:
         parent.kill()
         parent.wait()
