@@ -42,9 +42,12 @@ def stamp_generation(directory: Path, provisional_ms: int, moment_ms: int) -> No
                     stamps = ((place, bool(new)) for place, new in db.execute(query, (provisional_ms, provisional_ms)))
                     stamp_bodies(directory / body, directory / offsets, stamps, provisional, moment)
             columns = {name for (name,) in db.execute("SELECT name FROM pragma_table_info(?)", (resource_type,))}
-            for column in columns.intersection(("created", "last_modified", "removed")):
-                update = f'UPDATE "{resource_type}" SET {column} = ? WHERE {column} = ?'
-                db.execute(update, (moment_ms, provisional_ms))
+            # Who is new or removed was modified just then: no scan of everybody.
+            for column in (name for name in ("created", "removed") if name in columns):
+                update = f'UPDATE "{resource_type}" SET {column} = ? WHERE last_modified = ? AND {column} = ?'
+                db.execute(update, (moment_ms, provisional_ms, provisional_ms))
+            update = f'UPDATE "{resource_type}" SET last_modified = ? WHERE last_modified = ?'
+            db.execute(update, (moment_ms, provisional_ms))
 
 
 def _resource_types(db: sqlite3.Connection) -> list[str]:
