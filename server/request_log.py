@@ -1,7 +1,7 @@
 """Where the canonical line of a request goes: through logging, or as JSON lines gathered for one write.
 
-Logging costs a request as much as looking a user up. The buffered form makes the same JSON line in a
-tenth of that, and writes what has come together a few times a second.
+Logging costs a request as much as looking a user up. The buffered form holds the facts, and a few times a second
+makes the same JSON lines of all that have come together, in one go: that costs a third of making each at its request.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ log = logging.getLogger("server.request")
 
 EVENT = "request"
 FLUSH_SECONDS = 0.2
+# Some three milliseconds of the event loop.
+MAX_HELD = 1_000
 
 
 class RequestLog(Protocol):
@@ -59,12 +61,13 @@ class LoggingRequestLog:
 
 
 class BufferedRequestLog:
-    """JSON lines in the shape of snapshot.logs, held for a moment and written together."""
+    """JSON lines in the shape of snapshot.logs, made and written together."""
 
     def __init__(self, level: int, sink: Callable[[bytes], object]) -> None:
         self._level = level
         self._sink = sink
-        self._lines: list[bytes] = []
+        # (level, seconds since 1970, facts)
+        self._held: list[tuple[int, float, dict[str, Any]]] = []
         self._names: dict[int, str] = {}
         self._second = 0
         self._stamp = ""
@@ -74,22 +77,26 @@ class BufferedRequestLog:
         return level >= self._level
 
     def write(self, level: int, facts: dict[str, Any]) -> None:
-        """Hold one line, of one fact at least; the first one begins the wait for the next write."""
-        # What begins every line needs no escapes; the facts go on where their own object would begin.
-        name = self._names.get(level) or self._names.setdefault(level, logging.getLevelName(level).lower())
-        begun = f'{{"time":"{self._time()}","level":"{name}","process":"server","event":"{EVENT}",'
-        self._lines.append(begun.encode() + orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)[1:])
-        if len(self._lines) == 1:
+        """Hold the facts of one line, one at least; the first one begins the wait for the next write."""
+        self._held.append((level, time.time(), facts))
+        if len(self._held) == 1:
             asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        elif len(self._held) >= MAX_HELD:
+            self.flush()
 
     def flush(self) -> None:
         """Write every held line at once."""
-        if self._lines:
-            lines, self._lines = self._lines, []
-            self._sink(b"".join(lines))
+        if self._held:
+            held, self._held = self._held, []
+            self._sink(b"".join([self._line(*item) for item in held]))
 
-    def _time(self) -> str:
-        now = time.time()
+    def _line(self, level: int, now: float, facts: dict[str, Any]) -> bytes:
+        # What begins every line needs no escapes; the facts go on where their own object would begin.
+        name = self._names.get(level) or self._names.setdefault(level, logging.getLevelName(level).lower())
+        begun = f'{{"time":"{self._time(now)}","level":"{name}","process":"server","event":"{EVENT}",'
+        return begun.encode() + orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)[1:]
+
+    def _time(self, now: float) -> str:
         second = int(now)
         if second != self._second:
             self._second = second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 
 import orjson
 from server_fixtures import Directory, person
@@ -11,7 +12,7 @@ from server_fixtures import Directory, person
 from server.app import create_app
 from server.listener import Listener
 from server.live import LiveSnapshot
-from server.request_log import FLUSH_SECONDS, BufferedRequestLog, LoggingRequestLog, open_request_log
+from server.request_log import FLUSH_SECONDS, MAX_HELD, BufferedRequestLog, LoggingRequestLog, open_request_log
 from snapshot.config import Log
 from snapshot.logs import setup_logs
 
@@ -49,6 +50,29 @@ async def test_lines_are_written_together():
     buffered.write(logging.INFO, {})
     buffered.flush()
     assert len(written) == 2
+
+
+async def test_a_crowd_of_lines_does_not_wait():
+    """So many lines are written at once that making them never holds the event loop for long."""
+    written: list[bytes] = []
+    buffered = BufferedRequestLog(logging.INFO, written.append)
+    for number in range(2 * MAX_HELD + 1):
+        buffered.write(logging.INFO, {"number": number})
+    assert [MAX_HELD, MAX_HELD] == [lines.count(b"\n") for lines in written]
+    buffered.flush()
+    assert list(range(2 * MAX_HELD + 1)) == [orjson.loads(line)["number"] for line in b"".join(written).splitlines()]
+
+
+async def test_a_line_has_the_time_of_its_request():
+    """Lines that are made later tell when they were written, not when they were made."""
+    written: list[bytes] = []
+    buffered = BufferedRequestLog(logging.INFO, written.append)
+    before = datetime.now(UTC)
+    buffered.write(logging.INFO, {"number": 1})
+    after = datetime.now(UTC)
+    await asyncio.sleep(FLUSH_SECONDS * 1.5)
+    told = datetime.fromisoformat(orjson.loads(written[0])["time"])
+    assert before - timedelta(milliseconds=1) <= told <= after
 
 
 def test_the_configured_level_holds():
