@@ -66,7 +66,10 @@ class Compressor:
         values = headers.getall("Accept-Encoding", ())
         if not values or not answer.size:
             return
-        wish = wish_of(",".join(values)[:_MAX_HEADER])
+        text = ",".join(values)
+        if len(text) > _MAX_HEADER:
+            return
+        wish = wish_of(text)
         if wish is Wish.REFUSED or (wish is Wish.WELCOME and answer.size < SMALL_BYTES):
             return
         if answer.size < _LARGE_BYTES:
@@ -97,7 +100,7 @@ def wish_of(text: str) -> Wish:
         name, _, parameters = part.partition(";")
         coding = name.strip().removeprefix("x-")  # x-gzip is gzip (RFC 9110 section 8.4.1.3)
         if coding:
-            weights[coding] = _weight(parameters)
+            weights[coding] = min(_weight(parameters), weights.get(coding, 1.0))
     others = weights.get("*")
     weight = weights.get(CODING, others or 0)
     plain = weights.get("identity")

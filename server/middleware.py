@@ -32,6 +32,8 @@ from server.routes import SEARCH, Area, Route
 from snapshot.errors import FilterError, SortError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from server.keys import Handler
 
 log = logging.getLogger("server.request")
@@ -45,6 +47,9 @@ MAX_BODY_BYTES = 64 << 10
 _FIELD_OVERHEAD_BYTES = 4
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _LOGGED_PATH_LENGTH = 200
+# A segment that is hardly an id, such as scim or v2; and those below which there are ids.
+_WORD = re.compile(r"[A-Za-z_-]{1,32}[0-9]{0,2}\Z")
+_TYPES = frozenset({"users", "groups", "roles", "entitlements", "licenses"})
 _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
@@ -128,7 +133,7 @@ def _from_aiohttp(error: web.HTTPException) -> ScimError:
 
 
 def shown_path(route: Route) -> str:
-    """Return the path for the log: ids are left out below a base path."""
+    """Return the path for the log: ids are left out, also where a client takes something else for a base path."""
     parts = route.parts
     if parts is None:
         return f"{route.base}/(not UTF-8)"
@@ -136,11 +141,21 @@ def shown_path(route: Route) -> str:
         text = f"{route.base}/{parts[0]}" if parts else route.base
         for part in parts[1:]:
             text += f"/{SEARCH}" if part == SEARCH else "/{id}"
-    else:
+    elif route.area is Area.ADMIN:
         text = "/" + "/".join(parts)
+    else:
+        text = "/" + "/".join(_without_ids(parts))
     if not text.isascii():
         text = text.encode("ascii", "backslashreplace").decode("ascii")
     return text[:_LOGGED_PATH_LENGTH]
+
+
+def _without_ids(parts: Sequence[str]) -> Iterator[str]:
+    """Yield the segments of a path that leads nowhere; what may be an id is not told."""
+    below_type = False
+    for part in parts:
+        yield "{id}" if below_type or not _WORD.match(part) else part
+        below_type = below_type or part.casefold() in _TYPES
 
 
 def _level(facts: RequestFacts, status: int) -> int:

@@ -169,21 +169,26 @@ class Comparison:
         for path, table, column in self._db.execute(columns.format("main")).fetchall():
             if path not in new:
                 continue
-            new_column = new[path][1]
-            if table == USER:
-                if column.startswith("a") and column != "active":
-                    yield path, (f"o.{column} IS NOT NULL", f"n.{new_column} IS NOT NULL")
-            elif column == "v_type":
-                yield from self._tests_by_type(path.partition(".")[0], table)
+            # The same attribute may have another table there: those of custom lists are numbered.
+            new_table, new_column = new[path]
+            if table == USER and (not column.startswith("a") or column == "active"):
+                continue
+            if column == "v_type":
+                yield from self._tests_by_type(path.partition(".")[0], table, new_table)
             elif column != "v_primary":  # some entry always has that
-                yield path.removesuffix(".value"), _filled(table, f"{column} IS NOT NULL")
+                tests = _is_filled("main", "o", table, column), _is_filled("new", "n", new_table, new_column)
+                yield path.removesuffix(".value"), tests
 
-    def _tests_by_type(self, name: str, table: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _tests_by_type(self, name: str, table: str, new_table: str) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield the same for the values of each type, for example work addresses: one column may fill only those."""
         types = f"SELECT DISTINCT v_type FROM main.{table} WHERE v_type IS NOT NULL ORDER BY 1 LIMIT {_MAX_TYPES}"
         for (kind,) in self._db.execute(types).fetchall():
             literal = "'" + kind.replace("'", "''").replace("\0", "") + "'"
-            yield f'{name}[type eq "{kind}"]', _filled(table, f"v_type = {literal}")
+            test = f"v_type = {literal}"
+            yield (
+                f'{name}[type eq "{kind}"]',
+                (_has_row("main", "o", table, test), _has_row("new", "n", new_table, test)),
+            )
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -193,6 +198,11 @@ class Comparison:
             raise CorruptGenerationError(self._previous.path, f"SQLite says: {error}") from None
 
 
-def _filled(table: str, condition: str) -> tuple[str, str]:
-    exists = "EXISTS (SELECT 1 FROM {}.{} WHERE ordinal = {}.ordinal AND {})"
-    return exists.format("main", table, "o", condition), exists.format("new", table, "n", condition)
+def _is_filled(index: str, row: str, table: str, column: str) -> str:
+    """Return the SQL that tells whether a person has any value of an attribute."""
+    test = f"{column} IS NOT NULL"
+    return f"{row}.{test}" if table == USER else _has_row(index, row, table, test)
+
+
+def _has_row(index: str, row: str, table: str, condition: str) -> str:
+    return f'EXISTS (SELECT 1 FROM {index}."{table}" WHERE ordinal = {row}.ordinal AND {condition})'

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from itertools import repeat
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ _TEXTS = {str}
 _TEXTS_AND_NULLS = {str, type(None)}
 _NUMBERS_AND_NULLS = {int, type(None)}
 _MOMENTS = {datetime}
+# Values that are equal have the same text. Decimals do not (1.0 and 1.00), nor do floats (0.0 and -0.0) or True and 1.
+_REMEMBERED = {str, date, datetime, type(None)}
+_REMEMBERED_AS_TEXT = {Decimal, type(None)}
 _TZINFO = attrgetter("tzinfo")
 _WITHOUT_FRACTION = len("2026-01-02T03:04:05")
 
@@ -140,20 +144,23 @@ class Leaf:
             return [f"{text}Z" if len(text) == _WITHOUT_FRACTION else f"{text.rstrip('0')}Z" for text in texts]
         try:
             if self._memory is not None:
-                memory = self._memory
-                return [
-                    None if value is None else memory[value] if value in memory else self._learn(value)
-                    for value in column
-                ]
+                kinds, known = set(map(type, column)), self._memory.get
+                if kinds <= _REMEMBERED_AS_TEXT:
+                    return [
+                        None if value is None else known(text) or self._learn(text, value)
+                        for text, value in zip(map(str, column), column, strict=True)
+                    ]
+                if kinds <= _REMEMBERED:
+                    return [None if value is None else known(value) or self._learn(value, value) for value in column]
             return [None if value is None else convert(value) for value in column]
         except Exception:  # noqa: BLE001 (whatever it is, mapping the row by itself tells)
             return [_converted_or_bad(evaluation, convert, place, value) for place, value in enumerate(column)]
 
-    def _learn(self, value: Any) -> Any:
+    def _learn(self, key: Any, value: Any) -> Any:
         """Convert a value; decimals and dates come again and again, and cost the most."""
         found = self._convert(value)
         if self._memory is not None and len(self._memory) < REMEMBERED:
-            self._memory[value] = found
+            self._memory[key] = found
         return found
 
     def _from_template(self, evaluation: Evaluation) -> Values:

@@ -26,16 +26,19 @@ RESERVED_ID = "the id is one that SCIM keeps for itself"
 _PATHS = frozenset({".search", ".", ".."})
 # RFC 7643 section 3.1: not to be used within any identifier.
 _KEYWORD = "bulkId"
+# Proxies refuse it in a path, and SQLite counts no character behind it.
+_NUL = "\0"
 
 
 def is_reserved_id(resource_id: str) -> bool:
     """Tell whether no resource may have this id."""
-    return _KEYWORD in resource_id or resource_id in _PATHS
+    return _KEYWORD in resource_id or _NUL in resource_id or resource_id in _PATHS
 
 
 def any_reserved_id(ids: Sequence[str]) -> bool:
     """Tell the same of many ids at once: whether there is one among them."""
-    return _KEYWORD in "\n".join(ids) or not _PATHS.isdisjoint(ids)
+    every = "\n".join(ids)
+    return _KEYWORD in every or _NUL in every or not _PATHS.isdisjoint(ids)
 
 
 class Compiler:

@@ -130,10 +130,12 @@ def _boolean(rule: Rule, name: str) -> Converter:
         false_side = stated_false if rule.false_values is not None else set(DEFAULT_FALSE) - stated_true
         true_side = stated_true if rule.true_values is not None else set(DEFAULT_TRUE) - stated_false
         table = dict.fromkeys(false_side, False) | dict.fromkeys(true_side, True)
-    seen: dict[Any, bool] = {}
+    # By type too: True is 1, but another text. A float is not remembered: 0.0 is -0.0.
+    seen: dict[tuple[type, Any], bool] = {}
 
     def convert(value: Any) -> bool | None:
-        known = seen.get(value)
+        remembered = type(value), value
+        known = seen.get(remembered)
         if known is not None:
             return known
         key = boolean_key(decimal_text(value) if isinstance(value, Decimal) else value)
@@ -146,8 +148,8 @@ def _boolean(rule: Rule, name: str) -> Converter:
             if not isinstance(rule.unmapped, bool):
                 raise RejectError(name, "the value is in neither the true nor the false list")
             truth = rule.unmapped
-        if len(seen) < REMEMBERED:
-            seen[value] = truth
+        if len(seen) < REMEMBERED and not isinstance(value, float):
+            seen[remembered] = truth
         return truth
 
     return convert

@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 Known = tuple[int, str, bytes, int, int, int, int | None]
 
 
+def is_text(text: str) -> bool:
+    """Tell whether SQLite can be asked for a text: one with lone surrogates is none, and is found nowhere."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class Index:
     """The read side: look-ups in one finished index, which is never written again."""
 
@@ -62,12 +73,10 @@ class Index:
     def find(self, resource_type: str, resource_id: str) -> int | None:
         """Return the ordinal of the resource with exactly this id."""
         query = self._finds.get(resource_type)
-        if query is None:
+        if query is None or not is_text(resource_id):
             return None
         try:
             row = self._db.execute(query, (resource_id,)).fetchone()
-        except UnicodeEncodeError:
-            return None
         except sqlite3.Error as error:
             raise CorruptGenerationError(self.path, f"SQLite says: {error}") from None
         return row[0] if row else None
@@ -80,14 +89,10 @@ class Index:
 
     def known(self, resource_id: str, resource_type: str = USER) -> Known | None:
         """Return what is known of one resource."""
-        if not self.has(resource_type):
+        if not self.has(resource_type) or not is_text(resource_id):  # the id of a rejected row may be no valid text
             return None
-        try:
-            row: Known | None = self._db.execute(
-                f"{self._known(resource_type)} WHERE id = ?", (resource_id,)
-            ).fetchone()
-        except UnicodeEncodeError:
-            return None  # the id of a rejected row may be no valid text
+        query = f"{self._known(resource_type)} WHERE id = ?"
+        row: Known | None = self._db.execute(query, (resource_id,)).fetchone()
         return row
 
     def known_at(self, ordinal: int, resource_type: str = USER) -> Known:

@@ -277,6 +277,23 @@ def test_json_of_many_values(values):
     assert alone == json_texts(values)
 
 
+EQUAL = [0.0, -0.0, Decimal("0.0"), Decimal("-0.00"), 1, True, 1.0, Decimal("1.00"), Decimal("1.0"), Decimal(1), "1"]
+
+
+@pytest.mark.parametrize("values", [EQUAL, EQUAL[::-1], [Decimal("1.0"), Decimal("1.00")], [-0.0, 0.0], [1, True]])
+@pytest.mark.parametrize("at_once", [1, 2, 11])
+def test_values_that_are_equal_and_not_the_same(values, at_once):
+    """What was converted before is not taken for another value that is equal to it and has another text."""
+    mapped = both(
+        'id = "key"\nuserName = "login"\nactive = { column = "flag", true = ["1", "true"], unmapped = false }\n'
+        f'["{CUSTOM}"]\nfte = {{ column = "number", type = "decimal" }}\n'
+    )
+    rows = [(str(place), "a", None, None, value, value, *[None] * 5) for place, value in enumerate(values)]
+    for first in range(0, len(rows), at_once):
+        some = rows[first : first + at_once]
+        check(mapped, some, block_of(some))
+
+
 def test_a_row_that_only_a_block_refuses_is_no_silent_loss(mapped):
     """If block and row disagree about who can be a user, the refresh fails: nobody is left out without a reason."""
     row = ("1", "a", None, None, None, True, None, None, None, "n", None)

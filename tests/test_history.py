@@ -319,3 +319,17 @@ def test_a_rejected_row_whose_id_is_no_text(folder):
         database.execute("INSERT INTO people VALUES (CAST(X'61ff62' AS TEXT), 'x', NULL, 1)")
     manifest = folder.refresh()
     assert (1, 3) == (manifest.rejects, manifest.resource_types[USER].count)
+
+
+@pytest.mark.parametrize("resource_id", ["\ud800", "E\udfff", "", "\0"])
+def test_an_id_that_nobody_can_have(folder, resource_id):
+    """Such an id is found nowhere, also while the generation before is walked through."""
+    folder.publish(people(3000))
+    index = folder.snapshot().index
+    walk = index.every()
+    next(walk)
+    assert index.known("E00001") is not None
+    assert index.find(USER, "E00001") is not None
+    assert index.known(resource_id) is None
+    assert index.find(USER, resource_id) is None
+    assert 2999 == len(list(walk))

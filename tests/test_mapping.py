@@ -240,7 +240,7 @@ def test_one_primary(first, second, row, primary):
     assert row.replace(" ", "") == "".join(entry["value"] for entry in emails)
 
 
-@pytest.mark.parametrize("key", [".search", ".", "..", "bulkId", "bulkId:7", "xbulkIdx"])
+@pytest.mark.parametrize("key", [".search", ".", "..", "bulkId", "bulkId:7", "xbulkIdx", "a\0b"])
 def test_reserved_ids(key):
     """An id that SCIM keeps for itself, or that no path can name, is a reject with its own reason."""
     with pytest.raises(RejectError) as caught:

@@ -220,6 +220,14 @@ async def test_ids_and_passwords_are_not_logged(api, caplog):
     await api.get("v1/Users/E00001")
     await api.get("v1/Users/person%40example.com")
     await api.get("v1/Users", auth=basic(password="hunter2"), headers={"X-Strange": "strange-value"})
+    # A connector with a wrong base URL.
+    for path in (
+        "/scim/v3/Users/person%40example.com",
+        "/scim/v3/Users/personal",
+        "/person1234567/Users",
+        "/Users/person",
+    ):
+        await api.get(path, auth=None)
     text = str([record.__dict__ for record in caplog.records])
     assert "E00001" not in text
     assert "person" not in text

@@ -39,7 +39,7 @@ class Effort:
 
 
 FULL = Effort(3, 470.0, 0.1, 45, 12.0, 5, 2, 4.0)
-QUICK = Effort(1, 20.0, 0.05, 15, 1.0, 3, 1, 1.0)
+QUICK = Effort(1, 20.0, 0.05, 9, 0.7, 3, 1, 0.7)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,10 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -59,7 +63,9 @@ def main() -> int:
     print(f"{facts['seconds']} s; load before {facts['load_before']}; {facts['stolen_percent']} % of the time stolen.")
     if os.environ.get("KEEP", "1") != "1":
         shutil.rmtree(BASE / str(count))
-    return 0
+    for part, cause in report.details.get("failed", {}).items():
+        print(f"FAILED: {part}: {cause}", file=sys.stderr)
+    return 1 if "failed" in report.details else 0
 
 
 def bench(place: Place, parts: list[str]) -> Report:
@@ -85,14 +91,23 @@ def bench(place: Place, parts: list[str]) -> Report:
                 settle(place, source)
             for part, work in (("refresh", bench_refreshes), ("phases", bench_phases), ("swap", bench_swaps)):
                 if part in parts:
-                    work(place, source, report)
+                    _try(report, part, lambda work=work: work(place, source, report))
     for part, measure in (("http", bench_http), ("variants", bench_variants)):
         if part in parts:
-            measure(place, report)
+            _try(report, part, lambda measure=measure: measure(place, report))
     stolen, every = (after - before for before, after in zip(ticks, _ticks(), strict=True))
     facts["stolen_percent"] = round(100 * stolen / max(1, every), 1)
     facts["seconds"] = round(time.monotonic() - began)
     return report
+
+
+def _try(report: Report, part: str, measure: Callable[[], None]) -> None:
+    """Measure a part; what fails is told at the end, after what did not."""
+    try:
+        measure()
+    except (SystemExit, subprocess.CalledProcessError) as error:
+        say(f"FAILED: {part}: {error}")
+        report.details.setdefault("failed", {})[part] = str(error)
 
 
 def _ticks() -> tuple[int, int]:
