@@ -56,7 +56,7 @@ class Answer(web.StreamResponse):
         super().__init__(status=status)
         self._common = common
         # Kept as text: these few are never looked up, and a multidict costs more than the rest of the head.
-        self.fields = header_lines(headers) if headers else ""
+        self.fields = _header_lines(headers) if headers else ""
         self.pieces = pieces
         # The bytes of the body.
         self.size = sum(map(len, pieces))
@@ -68,7 +68,7 @@ class Answer(web.StreamResponse):
         """Put an encoded body in the place of the pieces."""
         self.pieces = (body,)
         self.size = len(body)
-        self.fields += header_lines({"Content-Encoding": coding})
+        self.fields += _header_lines({"Content-Encoding": coding})
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Take the request that is answered; aiohttp calls this before `write_eof`."""
@@ -110,7 +110,7 @@ class Answer(web.StreamResponse):
         return b"".join((_first_line(version, status), self._common, own.encode(), b"\r\n"))
 
 
-def header_lines(headers: Mapping[str, str]) -> str:
+def _header_lines(headers: Mapping[str, str]) -> str:
     """Return header lines; one name may be there several times."""
     fields = headers.items()
     _check("".join([name + value for name, value in fields]))

@@ -47,9 +47,9 @@ MAX_BODY_BYTES = 64 << 10
 _FIELD_OVERHEAD_BYTES = 4
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _LOGGED_PATH_LENGTH = 200
-# A segment that is hardly an id, such as scim or v2; and those below which there are ids.
+# A segment that is hardly an id, such as scim or v2; and in small letters those below which there are ids.
 _WORD = re.compile(r"[A-Za-z_-]{1,32}[0-9]{0,2}\Z")
-_TYPES = frozenset({"users", "groups", "roles", "entitlements", "licenses"})
+_TYPES = frozenset({"users", "groups"})
 _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
@@ -155,7 +155,8 @@ def _without_ids(parts: Sequence[str]) -> Iterator[str]:
     below_type = False
     for part in parts:
         yield "{id}" if below_type or not _WORD.match(part) else part
-        below_type = below_type or part.casefold() in _TYPES
+        # Endpoints of resource types begin with a capital: Users, Groups, and those of entitlements.
+        below_type = below_type or part[0].isupper() or part in _TYPES
 
 
 def _level(facts: RequestFacts, status: int) -> int:
