@@ -15,7 +15,7 @@ from server.envelope import error_body
 from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -43,38 +43,45 @@ _HTTP_1_0 = (1, 0)
 
 
 class Answer(web.StreamResponse):
-    """Sends what is ready: `common` header lines, those of `headers`, and the pieces of the body, copied at most once.
+    """Sends what is ready: `common` and `fields` as header lines, and the pieces of the body, copied at most once.
 
     aiohttp's own Response takes a body that is one piece already, copies it again behind its head, and keeps it until
     the next request of the connection. A piece may lie in a mapped file: nothing holds it once it was sent.
-    What is put into aiohttp's own `headers` is not sent: `fields` holds the header lines.
     """
 
-    def __init__(
-        self, common: bytes, *pieces: Piece, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(status=status)
+    def __init__(self, common: bytes, *pieces: Piece, status: int = 200, fields: str = "") -> None:
+        # Not aiohttp's own __init__: its containers for headers, cookies and state would stay empty, and cost as much
+        # as the whole head. There are no `headers`: the lines are text.
+        self._status = status
         self._common = common
-        # Kept as text: these few are never looked up, and a multidict costs more than the rest of the head.
-        self.fields = _header_lines(headers) if headers else ""
+        self.fields = fields
         self.pieces = pieces
         # The bytes of the body.
         self.size = sum(map(len, pieces))
-        # Set on every answer before it is sent.
+        # Set on every answer before it is sent; holds nothing that could end a header line.
         self.request_id = ""
         self._request: web.BaseRequest | None = None
+        self._duties: list[Callable[[], None]] = []
+
+    def then(self, duty: Callable[[], None]) -> None:
+        """Do something as this is sent: before its client can ask for more, yet if possible without letting it wait."""
+        self._duties.append(duty)
+
+    def fulfil(self) -> None:
+        """Do what is to be done when this is sent."""
+        duties, self._duties = self._duties, []
+        for duty in duties:
+            duty()
 
     def encode(self, coding: str, body: bytes) -> None:
         """Put an encoded body in the place of the pieces."""
         self.pieces = (body,)
         self.size = len(body)
-        self.fields += _header_lines({"Content-Encoding": coding})
+        self.fields += header_lines({"Content-Encoding": coding})
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Take the request that is answered; aiohttp calls this before `write_eof`."""
         self._request = request
-        if self._keep_alive is None:
-            self._keep_alive = request.keep_alive
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 (aiohttp's signature)
@@ -82,23 +89,32 @@ class Answer(web.StreamResponse):
         request, self._request = self._request, None
         if request is None:
             return
+        # First of all: from here on other requests may run.
+        self.fulfil()
+        packets, rest = self.packets(request)
+        for packet in packets:
+            await request.writer.write(packet)
+        await request.writer.write_eof(rest)
+
+    def packets(self, request: web.BaseRequest) -> tuple[list[Piece], bytes]:
+        """Return what is sent, head and body: pieces of at most 2 MiB or so, and the rest. The answer lets go of it."""
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
         pieces, self.pieces = self.pieces, ()
-        head = self._head(request)
-        small: list[Piece] = [head]
+        packets: list[Piece] = []
+        small: list[Piece] = [self._head(request)]
         for piece in pieces if request.method != "HEAD" else ():
             if len(piece) >= _LARGE_BYTES:
-                await request.writer.write(b"".join(small))
-                for at in range(0, len(piece), _AT_ONCE_BYTES):
-                    await request.writer.write(piece[at : at + _AT_ONCE_BYTES])
+                packets.append(b"".join(small))
+                packets += [piece[at : at + _AT_ONCE_BYTES] for at in range(0, len(piece), _AT_ONCE_BYTES)]
                 small = []
             else:
                 small.append(piece)
-        await request.writer.write_eof(b"".join(small))
+        return packets, b"".join(small)
 
     def _head(self, request: web.BaseRequest) -> bytes:
         """Return status line and header lines."""
         version, status = request.version, self.status
-        _check(self.request_id)
         own = f"{self.fields}X-Request-Id: {self.request_id}\r\nDate: {_date(int(time.time()))}\r\n"
         if self.size or (status != HTTPStatus.NOT_MODIFIED and request.method != "HEAD"):
             own += f"Content-Length: {self.size}\r\n"
@@ -110,16 +126,12 @@ class Answer(web.StreamResponse):
         return b"".join((_first_line(version, status), self._common, own.encode(), b"\r\n"))
 
 
-def _header_lines(headers: Mapping[str, str]) -> str:
+def header_lines(headers: Mapping[str, str]) -> str:
     """Return header lines; one name may be there several times."""
     fields = headers.items()
-    _check("".join([name + value for name, value in fields]))
-    return "".join([f"{name}: {value}\r\n" for name, value in fields])
-
-
-def _check(text: str) -> None:
-    if _FORBIDDEN.search(text):
+    if _FORBIDDEN.search("".join([name + value for name, value in fields])):
         raise ValueError("A header holds a control character.")
+    return "".join([f"{name}: {value}\r\n" for name, value in fields])
 
 
 @lru_cache(maxsize=128)
@@ -132,23 +144,21 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def scim_answer(
-    version: ScimVersion, *body: Piece, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Answer:
+def scim_answer(version: ScimVersion, *body: Piece, status: int = 200, fields: str = "") -> Answer:
     """Return an answer in the media type of a SCIM version; the body may come in pieces."""
-    return Answer(_HEADERS[version], *body, status=status, headers=headers)
+    return Answer(_HEADERS[version], *body, status=status, fields=fields)
 
 
-def unchanged_answer(headers: Mapping[str, str]) -> Answer:
-    """Return a 304: the headers that the 200 would have, but those of its body (RFC 9110 section 15.4.5)."""
-    return Answer(_COMMON, status=HTTPStatus.NOT_MODIFIED, headers=headers)
+def unchanged_answer(fields: str) -> Answer:
+    """Return a 304: the header lines that the 200 would have, but those of its body (RFC 9110 section 15.4.5)."""
+    return Answer(_COMMON, status=HTTPStatus.NOT_MODIFIED, fields=fields)
 
 
 def json_answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     """Return an answer outside the base paths: plain JSON."""
-    return Answer(_PLAIN_HEADERS, body, status=status, headers=headers)
+    return Answer(_PLAIN_HEADERS, body, status=status, fields=header_lines(headers or {}))
 
 
 def error_answer(error: ScimError, version: ScimVersion) -> Answer:
     """Return the answer to an error, with the headers that belong to it."""
-    return scim_answer(version, error_body(version, error), status=error.status, headers=error.headers)
+    return scim_answer(version, error_body(version, error), status=error.status, fields=header_lines(error.headers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from server.answer import scim_answer, unchanged_answer
+from server.answer import header_lines, scim_answer, unchanged_answer
 from server.errors import ForbiddenError, MethodNotAllowedError, NotFoundError
 from server.keys import FACTS
 from server.preconditions import is_unchanged
@@ -37,10 +37,10 @@ async def handle(request: web.BaseRequest) -> Answer:
     if route.version is ScimVersion.V2_0 and "filter" in parse_query(route.query):
         # RFC 7644 section 4: a filter on these endpoints is refused with 403, paging is ignored.
         raise ForbiddenError(f"{route.name} cannot be filtered.")
-    headers = {"ETag": found.tag}
+    fields = header_lines({"ETag": found.tag})
     if is_unchanged(request.headers, found.tag):
-        return unchanged_answer(headers)
-    return scim_answer(route.version, found.body, headers=headers)
+        return unchanged_answer(fields)
+    return scim_answer(route.version, found.body, fields=fields)
 
 
 def _find(documents: Documents, parts: tuple[str, ...]) -> Document | None:

@@ -18,6 +18,7 @@ from aiohttp import http_parser, web
 from aiohttp.http_exceptions import InvalidURLError, LineTooLong
 
 from server.answer import error_answer
+from server.at_once import AtOnce
 from server.errors import HeadersTooLargeError, InternalError, InvalidSyntaxError, ScimError, UriTooLongError
 from server.keys import DIRECTORIES, HANDLER
 from server.middleware import MAX_BODY_BYTES
@@ -116,7 +117,7 @@ class Gate:
         self.open -= 1
 
 
-class ScimRequestHandler(web.RequestHandler):
+class ScimRequestHandler(AtOnce):
     """aiohttp's protocol, with limits for silent connections, and every error in SCIM shape."""
 
     __slots__ = ("_entered", "_gate", "_head_timer", "_last_line", "_last_payload", "_router")

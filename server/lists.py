@@ -6,7 +6,7 @@ A plain page parses and makes no JSON: it is one slice of the mapped file betwee
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -99,12 +99,13 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
             run.keep_selection(query.name, listing)
         total = listing.total
         items, resources = listing.page(snapshot, version, first, search.count)
-    pins.served(client, query.name, run, start_index=start_index, following=first + items + 1, total=total)
     facts.quiet = start_index != 1
     if search.attributes or search.excluded:
         resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
     body = list_body(version, total=total, start_index=start_index, items=items, resources=resources)
-    return scim_answer(version, *body)
+    answer = scim_answer(version, *body)
+    answer.then(partial(pins.served, client, query.name, run, start_index, first + items + 1, total))
+    return answer
 
 
 async def _answer_look_up(

@@ -9,7 +9,10 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+import msgspec
 import orjson
+
+from server.answer import header_lines
 
 _META = b'"meta":{'
 _LOCATION = re.compile(rb'"location":("(?:[^"\\]|\\.)*")')
@@ -21,18 +24,26 @@ _PLAIN = re.compile(rb'"location":"([A-Za-z0-9:/?#\[\]@!$&\'()*+,;=._~%-]*)","ve
 _SAFE = ":/?#[]@!$&'()*+,;=-._~%"
 
 
-def headers_of(resource: bytes) -> dict[str, str]:
+class Metadata(msgspec.Struct, frozen=True, gc=False):
+    """The header lines of a resource, and its version as an entity tag; empty if it has none."""
+
+    fields: str
+    tag: str = ""
+
+
+def metadata_of(resource: bytes) -> Metadata:
     """Return ETag, Location and Content-Location of a resource (RFC 7644 sections 3.4.1 and 3.14)."""
     start = resource.find(_META)
     if start < 0:
-        return {}
+        return Metadata("")
     at = resource.find(_LOCATION_KEY, start)
     if at > 0 and (plain := _PLAIN.match(resource, at)) is not None:
-        location = plain[1].decode()
-        return {"Location": location, "Content-Location": location, "ETag": f'W/"{plain[2].decode()}"'}
+        location, version = plain.groups()
+        uri, tag = location.decode(), f'W/"{version.decode()}"'
+        return Metadata(f"Location: {uri}\r\nContent-Location: {uri}\r\nETag: {tag}\r\n", tag)
     headers = {}
-    if location := _LOCATION.search(resource, start):
-        headers["Location"] = headers["Content-Location"] = quote(orjson.loads(location[1]), safe=_SAFE)
-    if version := _VERSION.search(resource, start):
-        headers["ETag"] = orjson.loads(version[1])
-    return headers
+    if found := _LOCATION.search(resource, start):
+        headers["Location"] = headers["Content-Location"] = quote(orjson.loads(found[1]), safe=_SAFE)
+    if found := _VERSION.search(resource, start):
+        headers["ETag"] = orjson.loads(found[1])
+    return Metadata(header_lines(headers), headers.get("ETag", ""))

@@ -1,7 +1,4 @@
-"""What every request goes through: a request id, our own limits, errors to SCIM, one canonical log line.
-
-The log never holds values of the query, ids or headers: they may be people's data or secrets.
-"""
+"""What every request goes through: a request id, our own limits, errors to SCIM, one canonical log line."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import re
 import secrets
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -28,12 +25,10 @@ from server.errors import (
     UriTooLongError,
 )
 from server.keys import COMPRESSOR, DIRECTORIES, FACTS, REQUEST_LOG, RequestFacts
-from server.routes import SEARCH, Area, Route
+from server.request_line import RequestLine, app_of, shown_path
 from snapshot.errors import FilterError, SortError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from server.keys import Handler
 
 log = logging.getLogger("server.request")
@@ -46,10 +41,6 @@ MAX_HEADER_BYTES = 32 << 10
 MAX_BODY_BYTES = 64 << 10
 _FIELD_OVERHEAD_BYTES = 4
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_LOGGED_PATH_LENGTH = 200
-# A segment that is hardly an id, such as scim or v2; and in small letters those below which there are ids.
-_WORD = re.compile(r"[A-Za-z_-]{1,32}[0-9]{0,2}\Z")
-_TYPES = frozenset({"users", "groups"})
 _SERVER_ERROR = 500
 _CLIENT_ERROR = 400
 
@@ -78,7 +69,9 @@ def make_canonical(app: web.Application, handler: Handler) -> Handler:
         response.request_id = request_id
         level = _level(facts, response.status)
         if request_log.enabled(level):
-            request_log.write(level, _line(request, facts, response, started))
+            seconds = time.perf_counter() - started
+            line = RequestLine(facts, request.method, response.status, response.size, seconds, request.remote)
+            request_log.write(level, line)
         return response
 
     return canonical
@@ -98,7 +91,7 @@ def _scim_error(error: Exception, facts: RequestFacts) -> ScimError:
         case web.HTTPException():
             return _from_aiohttp(error)
     told = {"request_id": facts.request_id, "path": shown_path(facts.route)}
-    log.error("unexpected error", exc_info=error, extra={"facts": {**_app(facts), **told}})
+    log.error("unexpected error", exc_info=error, extra={"facts": {**app_of(facts), **told}})
     return InternalError(facts.request_id)
 
 
@@ -116,14 +109,9 @@ def _check_limits(request: web.BaseRequest) -> None:
 
 def _unreadable(error: StoreError, facts: RequestFacts) -> ScimError:
     """Log why the snapshot cannot be read; the client is told nothing of it."""
-    told = {**_app(facts), "request_id": facts.request_id, "generation": facts.generation}
+    told = {**app_of(facts), "request_id": facts.request_id, "generation": facts.generation}
     log.error("snapshot cannot be read", extra={"facts": {**told, "cause": error.cause, "remedy": error.remedy}})
     return UnreadableError()
-
-
-def _app(facts: RequestFacts) -> dict[str, str]:
-    """Return what a line says of the app: nothing for the only one."""
-    return {"app": facts.app_name} if facts.app_name else {}
 
 
 def _from_aiohttp(error: web.HTTPException) -> ScimError:
@@ -132,50 +120,8 @@ def _from_aiohttp(error: web.HTTPException) -> ScimError:
     return StatusError(error.status, f"{error.reason}.")
 
 
-def shown_path(route: Route) -> str:
-    """Return the path for the log: ids are left out, also where a client takes something else for a base path."""
-    parts = route.parts
-    if parts is None:
-        return f"{route.base}/(not UTF-8)"
-    if route.area is Area.SCIM:
-        text = f"{route.base}/{parts[0]}" if parts else route.base
-        for part in parts[1:]:
-            text += f"/{SEARCH}" if part == SEARCH else "/{id}"
-    elif route.area is Area.ADMIN:
-        text = "/" + "/".join(parts)
-    else:
-        text = "/" + "/".join(_without_ids(parts))
-    if not text.isascii():
-        text = text.encode("ascii", "backslashreplace").decode("ascii")
-    return text[:_LOGGED_PATH_LENGTH]
-
-
-def _without_ids(parts: Sequence[str]) -> Iterator[str]:
-    """Yield the segments of a path that leads nowhere; what may be an id is not told."""
-    below_type = False
-    for part in parts:
-        yield "{id}" if below_type or not _WORD.match(part) else part
-        # Endpoints of resource types begin with a capital: Users, Groups, and those of entitlements.
-        below_type = below_type or part[0].isupper() or part in _TYPES
-
-
 def _level(facts: RequestFacts, status: int) -> int:
     if facts.quiet and (status < _CLIENT_ERROR or status == HTTPStatus.SERVICE_UNAVAILABLE):
         # A probe that is told "not ready" or "stale" asks again and again: what is wrong has been logged once.
         return logging.DEBUG
     return logging.WARNING if status >= _SERVER_ERROR else logging.INFO
-
-
-def _line(request: web.BaseRequest, facts: RequestFacts, response: Answer, started: float) -> dict[str, Any]:
-    return {
-        **_app(facts),
-        "request_id": facts.request_id,
-        "method": request.method,
-        "path": shown_path(facts.route),
-        "status": response.status,
-        "ms": round((time.perf_counter() - started) * 1000, 2),
-        "bytes": response.size,
-        "principal": facts.principal,
-        "generation": facts.generation,
-        "peer": request.remote,
-    }

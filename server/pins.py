@@ -179,7 +179,7 @@ class Pins:
         every = (run.snapshot for runs in self._runs.values() for run in runs)
         return next((snapshot for snapshot in every if snapshot.generation == generation), None)
 
-    def served(self, client: Client, name: ListName, run: Run, *, start_index: int, following: int, total: int) -> None:
+    def served(self, client: Client, name: ListName, run: Run, start_index: int, following: int, total: int) -> None:
         """Note that a page was served up to `following`; pin the run of a filtered list that goes on."""
         if following > total and start_index == 1 and not name.is_import:
             return  # all of it on one page, from a run that nobody holds

@@ -9,7 +9,7 @@ from server.answer import scim_answer, unchanged_answer
 from server.errors import BodyTimeoutError, EncodedBodyError, MethodNotAllowedError, NotFoundError, UnsupportedError
 from server.keys import FACTS
 from server.lists import answer_list, newest_snapshot
-from server.metadata import headers_of
+from server.metadata import metadata_of
 from server.partial import cut_down
 from server.preconditions import is_unchanged
 from server.query import parse_query, read_projection, search_request
@@ -100,10 +100,11 @@ async def _get(request: web.BaseRequest, resource_type: str, resource_id: str) -
     ordinal = snapshot.find(resource_type, resource_id)
     if ordinal is None:
         raise NotFoundError(f"There is no {resource_type} with this id.")
-    resource: bytes | memoryview = bytes(snapshot.resources(resource_type, version, ordinal, ordinal + 1))
-    headers = headers_of(bytes(resource))
-    if "ETag" in headers and is_unchanged(request.headers, headers["ETag"]):
-        return unchanged_answer(headers)
+    body: bytes | memoryview
+    body = resource = bytes(snapshot.resources(resource_type, version, ordinal, ordinal + 1))
+    metadata = metadata_of(resource)
+    if metadata.tag and is_unchanged(request.headers, metadata.tag):
+        return unchanged_answer(metadata.fields)
     if attributes or excluded:
-        resource = await cut_down(request, resource, (resource_type,), attributes, excluded)
-    return scim_answer(version, resource, headers=headers)
+        body = await cut_down(request, resource, (resource_type,), attributes, excluded)
+    return scim_answer(version, body, fields=metadata.fields)

@@ -46,6 +46,7 @@ from snapshot.store import writer_lock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from server.request_line import RequestLine
     from snapshot.config import Config
     from snapshot.store import Manifest
 
@@ -177,8 +178,8 @@ class Witness:
     def enabled(self, _level: int) -> bool:
         return True
 
-    def write(self, _level: int, facts: dict[str, Any]) -> None:
-        self.generations[facts["request_id"]] = facts["generation"]
+    def write(self, _level: int, line: RequestLine) -> None:
+        self.generations[line.facts.request_id] = line.facts.generation
 
     def flush(self) -> None:
         pass

@@ -17,6 +17,13 @@ from snapshot.config import Log
 from snapshot.logs import setup_logs
 
 
+class Told(dict):
+    """A line that says what is in it."""
+
+    def members(self) -> dict:
+        return self
+
+
 async def test_lines_are_those_of_the_log(capsys):
     """Both ways give the same line but for the time."""
     written: list[bytes] = []
@@ -25,11 +32,11 @@ async def test_lines_are_those_of_the_log(capsys):
     handlers, level = root.handlers[:], root.level
     try:
         setup_logs(Log(format="json"), process="server")
-        LoggingRequestLog().write(logging.INFO, {"status": 200, "peer": None})
+        LoggingRequestLog().write(logging.INFO, Told({"status": 200, "peer": None}))
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-    buffered.write(logging.INFO, {"status": 200, "peer": None})
+    buffered.write(logging.INFO, Told({"status": 200, "peer": None}))
     buffered.flush()
     expected, found = orjson.loads(capsys.readouterr().err), orjson.loads(written[0])
     assert list(expected) == list(found)
@@ -42,12 +49,12 @@ async def test_lines_are_written_together():
     written: list[bytes] = []
     buffered = BufferedRequestLog(logging.INFO, written.append)
     for number in range(100):
-        buffered.write(logging.INFO, {"number": number})
+        buffered.write(logging.INFO, Told({"number": number}))
     assert written == []
     await asyncio.sleep(FLUSH_SECONDS * 1.5)
     assert len(written) == 1
     assert list(range(100)) == [orjson.loads(line)["number"] for line in written[0].splitlines()]
-    buffered.write(logging.INFO, {})
+    buffered.write(logging.INFO, Told({}))
     buffered.flush()
     assert len(written) == 2
 
@@ -57,7 +64,7 @@ async def test_a_crowd_of_lines_does_not_wait():
     written: list[bytes] = []
     buffered = BufferedRequestLog(logging.INFO, written.append)
     for number in range(2 * MAX_HELD + 1):
-        buffered.write(logging.INFO, {"number": number})
+        buffered.write(logging.INFO, Told({"number": number}))
     assert [MAX_HELD, MAX_HELD] == [lines.count(b"\n") for lines in written]
     buffered.flush()
     assert list(range(2 * MAX_HELD + 1)) == [orjson.loads(line)["number"] for line in b"".join(written).splitlines()]
@@ -68,7 +75,7 @@ async def test_a_line_has_the_time_of_its_request():
     written: list[bytes] = []
     buffered = BufferedRequestLog(logging.INFO, written.append)
     before = datetime.now(UTC)
-    buffered.write(logging.INFO, {"number": 1})
+    buffered.write(logging.INFO, Told({"number": 1}))
     after = datetime.now(UTC)
     await asyncio.sleep(FLUSH_SECONDS * 1.5)
     told = datetime.fromisoformat(orjson.loads(written[0])["time"])
