@@ -199,10 +199,13 @@ def stamp_bodies(body: Path, offsets: Path, stamps: Iterable[tuple[int, bool]], 
 
     `stamps` are (ordinal, whether `created` is new too). Both texts have the same length.
     """
-    with body.open("r+b", buffering=0) as file, offsets.open("rb", buffering=0) as ends:
+    with (
+        body.open("r+b", buffering=0) as file,
+        offsets.open("rb") as places,
+        contextlib.closing(mmap.mmap(places.fileno(), 0, access=mmap.ACCESS_READ)) as ends,
+    ):
         for ordinal, created_too in stamps:
-            ends.seek(ordinal * 8)
-            start, end = _PAIR.unpack(ends.read(16))
+            start, end = _PAIR.unpack_from(ends, 8 * ordinal)
             file.seek(start)
             text = file.read(end - start - 1)
             for key in (CREATED, LAST_MODIFIED) if created_too else (LAST_MODIFIED,):

@@ -128,7 +128,9 @@ class Comparison:
         """Return the attributes that were filled for somebody who is still there and are empty now."""
         with self._guarded():
             still_there = _STILL_THERE.format(removed=self._removed)
-            return self._emptied(dict(self._tests()), still_there, f"FROM main.User AS o WHERE {self._removed} IS NULL")
+            return self._emptied(
+                dict(self._tests(still_there)), still_there, f"FROM main.User AS o WHERE {self._removed} IS NULL"
+            )
 
     def emptied_related(self, resource_type: str) -> dict[str, EmptiedFacts]:
         """Return the same of another type that both indexes hold, by type and attribute: `License description`."""
@@ -162,7 +164,7 @@ class Comparison:
                 # Not by the view: that of an older program need not be one that this SQLite understands.
                 yield "members", (_HAS_MEMBERS.format(index="main", row="o"), _HAS_MEMBERS.format(index="new", row="n"))
 
-    def _tests(self) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _tests(self, still_there: str) -> Iterator[tuple[str, tuple[str, str]]]:
         """Yield, for each attribute that both know, the SQL that tells whether it is filled: in old, in new."""
         columns = "SELECT path, tbl, col FROM {}.attribute WHERE tbl = 'User' OR tbl GLOB 'User_*'"
         new = {path: (table, column) for path, table, column in self._db.execute(columns.format("new"))}
@@ -174,15 +176,23 @@ class Comparison:
             if table == USER and (not column.startswith("a") or column == "active"):
                 continue
             if column == "v_type":
-                yield from self._tests_by_type(path.partition(".")[0], table, new_table)
+                yield from self._tests_by_type(path.partition(".")[0], table, new_table, still_there)
             elif column != "v_primary":  # some entry always has that
                 tests = _is_filled("main", "o", table, column), _is_filled("new", "n", new_table, new_column)
                 yield path.removesuffix(".value"), tests
 
-    def _tests_by_type(self, name: str, table: str, new_table: str) -> Iterator[tuple[str, tuple[str, str]]]:
-        """Yield the same for the values of each type, for example work addresses: one column may fill only those."""
-        types = f"SELECT DISTINCT v_type FROM main.{table} WHERE v_type IS NOT NULL ORDER BY 1 LIMIT {_MAX_TYPES}"
-        for (kind,) in self._db.execute(types).fetchall():
+    def _tests_by_type(
+        self, name: str, table: str, new_table: str, still_there: str
+    ) -> Iterator[tuple[str, tuple[str, str]]]:
+        """Yield the same for the values of each type, for example work addresses: one column may fill only those.
+
+        Only of the types that somebody had who differs: nobody else's can have been emptied.
+        """
+        types = f"""
+            SELECT DISTINCT v_type FROM main.{table}
+            WHERE v_type IS NOT NULL AND ordinal IN (SELECT o.ordinal {still_there}) ORDER BY 1 LIMIT {_MAX_TYPES}
+        """
+        for (kind,) in self._db.execute(types, (self._moment_ms,)).fetchall():
             literal = "'" + kind.replace("'", "''").replace("\0", "") + "'"
             test = f"v_type = {literal}"
             yield (

@@ -9,6 +9,7 @@ Tables:
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from functools import lru_cache
 from itertools import chain
@@ -237,15 +238,9 @@ class IndexWriter:
         self._db.execute("ALTER TABLE users_ordered DROP COLUMN old")
         self._db.execute(f"ALTER TABLE users_ordered RENAME TO {USER}")
 
-    def count(self) -> tuple[int, int, int]:
-        """Return (users, of them active, of them removed)."""
-        self._flush(self._users)
-        counts = f"SELECT COUNT(*), COALESCE(SUM(active), 0), COUNT(removed) FROM {USER}"
-        total, active, removed = self._db.execute(counts).fetchone()
-        return total, active, removed
-
     def count_links(self, table: str, *, kind: str | None = None) -> int:
         """Return how many values a table such as `User_groups` has altogether, or how many of one type."""
+        self._flush(self._users)
         where, values = ("", ()) if kind is None else (" WHERE v_type = ?", (kind.casefold(),))
         (count,) = self._db.execute(f'SELECT COUNT(*) FROM "{table}"{where}', values).fetchone()
         return int(count)
@@ -256,6 +251,7 @@ class IndexWriter:
         `show` returns the last two of an ordinal; it is asked once a user, however many groups the user is in. Members
         are in id order too: who is kept without a usable row comes last among the users, but the group is the same.
         """
+        self._flush(self._users)
         table = next(plural for plural in self._users.plurals if plural.table == f"{USER}_groups")
         direct = "WHERE v_type = 'direct'" if "v_type" in table.columns else ""
         self._db.execute("CREATE TEMP TABLE shown(ordinal INTEGER PRIMARY KEY, id TEXT, display TEXT)")
@@ -309,6 +305,14 @@ class IndexWriter:
     def discard(self) -> None:
         """Close without finishing."""
         self._db.close()
+
+
+def count_users(path: Path) -> tuple[int, int, int]:
+    """Return (users, of them active, of them removed) of a finished index."""
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        counts = f"SELECT COUNT(*), COALESCE(SUM(active), 0), COUNT(removed) FROM {USER}"
+        total, active, removed = db.execute(counts).fetchone()
+    return total, active, removed
 
 
 class _Target:

@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 import time
 from array import array
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
@@ -31,7 +32,7 @@ from snapshot.encode import Encoded, time_text, undress
 from snapshot.errors import CorruptGenerationError, PublishRefusedError, SourceError, StoreError
 from snapshot.guard import reasons_to_refuse
 from snapshot.history import History, publication_ms, stamp_ms
-from snapshot.index import IndexWriter
+from snapshot.index import IndexWriter, count_users
 from snapshot.layout import NAME as INDEX_NAME
 from snapshot.previous import Previous, can_be_copied, open_previous
 from snapshot.quarantine import content_digest, same_in_quarantine
@@ -227,14 +228,17 @@ class _Refresh:
         self._write_related()
         self._tell("index")
         with self._phase("index"), self._staging.syncing(*self._users.names):
-            users, active, removed = self._index.count()
             links = self._count_links()
             self._index.finish()
             self._reject_dangling()
-        with self._phase("changes"):
-            facts, emptied = self._compare(users)
+        with self._phase("changes"), ThreadPoolExecutor(1, thread_name_prefix="count") as beside:
+            counts = beside.submit(count_users, self._directory / INDEX_NAME)
+            facts, emptied = self._compare(self._users.count)
             type_changes = self._compare_related()
             emptied |= self._emptied_related()
+            users, active, removed = counts.result()
+        if users != self._users.count:
+            raise StoreError(f"The index holds {users} users, the bodies hold {self._users.count}.")
         self._tell("publish")
         with self._phase("checksum"):
             self._rejects.close()
@@ -440,9 +444,8 @@ class _Refresh:
             writer = RelatedWriter(
                 self._directory, self._config, self._index, self._relations, self._previous, self._marker_ms
             )
-            users, _, _ = self._index.count()
             for resource_type in related_types(self._config):
-                self._related[resource_type.name] = writer.write(resource_type, users)
+                self._related[resource_type.name] = writer.write(resource_type, self._users.count)
 
     def _count_links(self) -> dict[str, int]:
         """Return how many groups, roles and entitlements users have, all of them together.

@@ -90,6 +90,7 @@ class TypeWriter:
         """Write the files anew with the resources that `order` names, in that order; close them."""
         for body in self._bodies:
             body.reorder(order)
+        self.count = len(order)
 
     def discard(self) -> None:
         """Close the files as they are."""

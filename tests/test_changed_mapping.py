@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from people_folder import PeopleFolder
 
-from snapshot.errors import PublishRefusedError
+from snapshot.errors import PublishRefusedError, StoreError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,3 +65,29 @@ def test_an_emptied_list(folder, before, mapped):
     refresh(folder, before, rows("m", "x"))
     with pytest.raises(PublishRefusedError, match="b was filled for 100 users and is now empty for 100"):
         refresh(folder, mapped, rows(None, "x"))
+
+
+def test_the_last_of_many_types_is_emptied(folder):
+    """Of many types of one attribute those are watched that somebody had who differs, not the first of all."""
+    columns = [f"m{number:02d}" for number in range(30)]
+    folder.settings["mapping"]["emails"] = [{"value": name, "type": f"t{name}"} for name in columns]
+
+    def people(last: str | None) -> list[tuple[Any, ...]]:
+        # Half of them have every type but the last and stay as they are; the others have nothing but the last.
+        rich = [(f"A{number:03d}", f"rich{number}", 1, *["x@example.com"] * 29, None) for number in range(50)]
+        return rich + [(f"B{number:03d}", f"poor{number}", 1, *[None] * 29, last) for number in range(50)]
+
+    folder.fill(people("y@example.com"), ", ".join(("id", "login", "state", *columns)))
+    assert 1 == folder.refresh().generation
+    folder.fill(people(None), ", ".join(("id", "login", "state", *columns)))
+    with pytest.raises(PublishRefusedError, match=r'emails\[type eq "tm29"\] was filled for 50 users'):
+        folder.refresh()
+
+
+def test_index_and_bodies_that_hold_different_people(folder, monkeypatch):
+    """A generation whose parts do not agree on how many people there are is not published."""
+    monkeypatch.setattr("snapshot.refresh.count_users", lambda _path: (99, 99, 0))
+    folder.fill(rows("m", "x"), COLUMNS)
+    with pytest.raises(StoreError, match="The index holds 99 users, the bodies hold 100"):
+        folder.refresh()
+    assert not (folder.data_dir / "CURRENT").exists()

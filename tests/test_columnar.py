@@ -187,7 +187,7 @@ def check(mapping: Both, rows: list[tuple[Any, ...]], block: Block) -> None:
     def fill_row_by_row(writer: IndexWriter) -> None:
         for ordinal, user in enumerate(users):
             writer.add(ordinal + 7, user, ordinal, ordinal + 1)
-        writer.count()
+        writer._flush(writer._users)
 
     def fill_by_block(writer: IndexWriter) -> None:
         places = range(found.size)
