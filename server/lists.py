@@ -22,7 +22,7 @@ from server.partial import cut_down
 from server.pins import Client, ListName
 from server.selecting import select
 from server.sorting import sort_of
-from snapshot.filter import And, Filter, Or, parse_filter
+from snapshot.filter import And, Filter, Or, parse_filter, plain_equal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from snapshot.scim import ScimVersion
 
 _RETRY_AFTER_SECONDS = 10
+# Longer filters are rare, and would take memory.
+_REMEMBERED_LENGTH = 1_000
+_MAX_REMEMBERED = 64
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
@@ -65,15 +68,16 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
     """Answer one page of a list over one resource type, or over all of them."""
     facts = request[FACTS]
     directory, version = facts.directory, facts.route.version
-    query = _query(directory, version, search, types)
     if search.cursor is not None:
-        return await _by_cursor(request, search, query, search.cursor)
+        return await _by_cursor(request, search, _query(directory, version, search, types), search.cursor)
     newest = newest_snapshot(directory)
     start_index = search.start_index
-    if query.tree is not None and start_index == 1 and query.sort is None and len(types) == 1:
-        found = newest.look_up(types[0], query.tree)
+    if search.filter is not None and start_index == 1 and search.sort_by is None and len(types) == 1:
+        tree = plain_equal(search.filter, directory.endpoints[version].names.extensions)
+        found = None if tree is None else newest.look_up(types[0], tree)
         if found is not None and len(found) <= search.count:
             return await _answer_look_up(request, search, newest, types[0], found)
+    query = _query(directory, version, search, types)
     pins = directory.pins
     client = Client(facts.principal, request.remote or "", version)
     run = pins.choose(client, query.name, start_index=start_index, newest=newest)
@@ -179,15 +183,30 @@ async def _named(request: web.BaseRequest, client: Client, name: ListName, place
 
 
 def _query(directory: Directory, version: ScimVersion, search: SearchRequest, types: tuple[str, ...]) -> Query:
-    if search.filter is None and search.sort_by is None:
+    text = search.filter
+    if text is None and search.sort_by is None:
         return _whole_list(types)
     urns = directory.endpoints[version].names.extensions
-    tree = None if search.filter is None else parse_filter(search.filter, urns)
+    known = None
+    if text is not None:
+        known = (_filtered_again if len(text) <= _REMEMBERED_LENGTH else _filtered)(text, urns, types)
     sort = sort_of(search, urns)
+    if sort is None and known is not None:
+        return known
+    assert sort is not None  # noqa: S101 (there is a filter or an order)
+    order = f"{'-' if sort.descending else '+'}{sort.path.core}{str(sort.path).casefold()}"
+    name = ListName(types[0] if len(types) == 1 else "", text, False, order)
+    return Query(name, types, None if known is None else known.tree, sort)
+
+
+def _filtered(text: str, urns: tuple[str, ...], types: tuple[str, ...]) -> Query:
+    tree = parse_filter(text, urns)
     whole_type = types[0] if len(types) == 1 else ""
-    is_import = sort is None and bool(whole_type) and (tree is None or is_incremental(tree))
-    order = f"{'-' if sort.descending else '+'}{sort.path.core}{str(sort.path).casefold()}" if sort else None
-    return Query(ListName(whole_type, search.filter, is_import, order), types, tree, sort)
+    return Query(ListName(whole_type, text, bool(whole_type) and is_incremental(tree)), types, tree, None)
+
+
+# Every page of a list comes with the whole filter again.
+_filtered_again = lru_cache(maxsize=_MAX_REMEMBERED)(_filtered)
 
 
 @lru_cache(maxsize=64)

@@ -97,8 +97,10 @@ def _decoded(text: str) -> str:
         text = text.replace("+", " ")
     if "%" not in text:
         return text
-    # The usual filter has nothing else: if no percent sign is left, each one was the first of one of these three.
+    # The usual filter has nothing else: if no percent sign is left, each one was the first of one of these few.
     plain = text.replace("%20", " ").replace("%22", '"').replace("%40", "@")
+    if "%" in plain:
+        plain = plain.replace("%28", "(").replace("%29", ")").replace("%3A", ":")
     return plain if "%" not in plain else unquote_to_bytes(text).decode()
 
 

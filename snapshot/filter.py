@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 MAX_LENGTH = 16_384
 MAX_DEPTH = 50
 MAX_TERMS = 1_000
-# Every page of a filtered list comes with the whole filter again. Longer ones are rare, and would take memory.
-_REMEMBERED_LENGTH = 1_000
-_MAX_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +102,18 @@ def parse_filter(text: str, extension_urns: Sequence[str] = ()) -> Filter:
     """Parse a filter; `extension_urns` are the custom extensions in use. Raises FilterError."""
     if len(text) > MAX_LENGTH:
         raise FilterError(f"The filter has {len(text)} characters; at most {MAX_LENGTH} are read.")
-    # The filter that every client sends for every user needs no parser: attribute eq "text".
-    if (match := _PLAIN_EQUAL.match(text)) is not None:
-        return Comparison(_known_path(match[1], tuple(extension_urns)), "eq", match[2])
-    parse = _parse_again if len(text) <= _REMEMBERED_LENGTH else _parse
-    return parse(text, tuple(extension_urns))
-
-
-def _parse(text: str, extension_urns: tuple[str, ...]) -> Filter:
+    if (plain := plain_equal(text, extension_urns)) is not None:
+        return plain
     return _Parser(tokens_of(text), extension_urns).parse()
 
 
-# Trees never change.
-_parse_again = lru_cache(maxsize=_MAX_REMEMBERED)(_parse)
+def plain_equal(text: str, extension_urns: Sequence[str] = ()) -> Comparison | None:
+    """Parse `attribute eq "text"`, which clients send for every user; None if it is any other filter, or too long.
+
+    Raises FilterError for an attribute that there cannot be.
+    """
+    match = _PLAIN_EQUAL.match(text) if len(text) <= MAX_LENGTH else None
+    return None if match is None else Comparison(_known_path(match[1], tuple(extension_urns)), "eq", match[2])
 
 
 @lru_cache(maxsize=256)
