@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from server import quick_start
 from server.app import create_instance_app
 from server.directories import Directories
 from server.directory import Directory
@@ -40,6 +41,7 @@ OK, FAILED, BAD_CONFIG = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; return the exit code."""
+    quick_start.ready()
     options = _parser().parse_args(arguments)
     try:
         instance = load_instance(options.config, from_environment=options.from_environment, app=options.app)

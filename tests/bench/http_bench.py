@@ -21,8 +21,9 @@ from swap_bench import PAGE, import_requests
 if TYPE_CHECKING:
     from servers import Server
 
-# Ready-made pages of an import, spread over all people; the bare handler sends them in turn.
-_READY_PAGES = 64
+# Ready-made pages of an import, spread over all people; the bare handler sends them in turn. Two hundred megabytes:
+# were they few, it would send them from the cache of the processor, which no server of a million people can.
+_READY_PAGES = 1000
 
 
 def bench_http(place: Place, report: Report) -> None:
