@@ -190,6 +190,15 @@ class Expectation:
                 run.is_safe = True
         self._crowd(client, place, generation)
 
+    def note_stranger(self, client: Client, reading: Reading, generation: Generation, start: int, items: int) -> None:
+        """Note that a page of a reader that may mix was answered: the server knows one more, somewhere in the list."""
+        stranger = Reading(reading.name, generation, reading.count, self.life)
+        client.readings.append(stranger)
+        run = client.run
+        self.note(client, stranger, start, items)
+        if run is not None and run.generation is not generation:
+            run.is_safe = False  # that of the stranger may be newer
+
     def resume(self, client: Client, name: ListName, generation: Generation) -> None:
         """Note a later page by cursor: it needs no pin, but the run of that generation, if there is one, is in use."""
         run = client.run

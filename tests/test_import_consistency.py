@@ -392,6 +392,9 @@ class Imports(RuleBasedStateMachine):
         assert page.status == 200, page.json
         if self.expect.may_mix(reader.client, reading):
             self._end(reader, reading)  # it was gone for so long that the server need not know it
+            generation = next((item for item in self.world.generations if item.number == page.generation), None)
+            if generation is not None:
+                self.expect.note_stranger(reader.client, reading, generation, start, page.items)
             return
         other = self.expect.other_server(reader.client, reading, start, page.generation)
         if other is not None:
