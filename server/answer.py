@@ -64,11 +64,14 @@ class Answer(web.StreamResponse):
         self._duties: list[Callable[[], None]] = []
 
     def then(self, duty: Callable[[], None]) -> None:
-        """Do something as this is sent: before its client can ask for more, yet if possible without letting it wait."""
+        """Do something before any other request can run; if this is sent in the same step, only after that.
+
+        So nothing may be awaited between this and the end of the handler, unless `fulfil` is called first.
+        """
         self._duties.append(duty)
 
     def fulfil(self) -> None:
-        """Do what is to be done when this is sent."""
+        """Do what is still to be done: this was sent, or something is about to be awaited."""
         duties, self._duties = self._duties, []
         for duty in duties:
             duty()
@@ -89,7 +92,6 @@ class Answer(web.StreamResponse):
         request, self._request = self._request, None
         if request is None:
             return
-        # First of all: from here on other requests may run.
         self.fulfil()
         packets, rest = self.packets(request)
         for packet in packets:

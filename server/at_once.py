@@ -69,6 +69,7 @@ class AtOnce(web.RequestHandler):
         except StopIteration as done:
             answer: Answer = done.value
             if answer.size > _AT_ONCE_BYTES or answer.keep_alive is False:
+                answer.fulfil()  # other requests run before this is sent
                 self._begun = _ready(answer)
                 return False
         except Exception:  # noqa: BLE001 (against the promise; aiohttp asks again, and tells of it)

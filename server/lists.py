@@ -103,12 +103,17 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
             run.keep_selection(query.name, listing)
         total = listing.total
         items, resources = listing.page(snapshot, version, first, search.count)
+    # Before anybody else is answered: whoever asks for the next page finds out here which snapshot goes on.
+    note = partial(pins.served, client, query.name, run, start_index, first + items + 1, total)
     facts.quiet = start_index != 1
-    if search.attributes or search.excluded:
+    is_cut = bool(search.attributes or search.excluded)
+    if is_cut:
+        note()  # cutting down may be waited for
         resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
     body = list_body(version, total=total, start_index=start_index, items=items, resources=resources)
     answer = scim_answer(version, *body)
-    answer.then(partial(pins.served, client, query.name, run, start_index, first + items + 1, total))
+    if not is_cut:
+        answer.then(note)
     return answer
 
 

@@ -404,7 +404,8 @@ def remove(data_dir: Path, directory: Path) -> bool:
     except OSError:
         return False
     # A gigabyte takes the system a tenth of a second and more: several at a time.
-    at_once(_unlink, list(doomed.iterdir()))
+    with contextlib.suppress(OSError):  # no directory at all
+        at_once(_unlink, list(doomed.iterdir()))
     shutil.rmtree(doomed, ignore_errors=True)
     return True
 

@@ -10,29 +10,16 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from server_fixtures import USER, Directory, basic, person, serving
+from server_fixtures import USER, Directory, person, serving
+from server_raw import answer, asked
 
 from server import at_once
 from snapshot.secret import hash_secret
 
-AUTHORIZATION = f"Authorization: {basic()}\r\n".encode()
 BY_ID = "/scim/v2/Users/E00001"
 PAGE = "/scim/v2/Users?startIndex=1&count=3"
 LOOK_UP = "/scim/v2/Users?filter=" + quote('userName eq "user2@example.com"')
 SCAN = "/scim/v2/Users?filter=" + quote('userName co "user3@"')
-
-
-def asked(target: str, *fields: str, method: str = "GET") -> bytes:
-    """Return the bytes of a request."""
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\n" + "".join(f"{field}\r\n" for field in fields)
-    return head.encode() + AUTHORIZATION + b"\r\n"
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Read one answer; return status and body."""
-    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().lower()
-    length = next(int(line.partition(":")[2]) for line in head.split("\r\n") if line.startswith("content-length:"))
-    return int(head.split()[1]), await reader.readexactly(length)
 
 
 def names(body: bytes) -> list[str]:

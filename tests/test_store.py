@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,6 +227,17 @@ def test_pruned_while_it_is_read(folder):
     assert [3, 4, 5] == list_numbers(folder.data_dir / "generations")
     assert 3 == len(users_of(old))
     assert 1 == old.find(USER, "E00002")
+
+
+def test_a_generation_that_is_no_directory_is_pruned_all_the_same(folder):
+    """Something else of that name does not fail a refresh that has published."""
+    for count in range(1, 4):
+        folder.publish(people(count))
+    path = folder.data_dir / "generations" / "00000001"
+    shutil.rmtree(path)
+    path.write_text("not a directory", encoding="utf-8")
+    assert 4 == folder.publish(people(4)).generation
+    assert [2, 3, 4] == list_numbers(folder.data_dir / "generations")
 
 
 def test_prune(folder):
