@@ -6,6 +6,7 @@ A plain page parses and makes no JSON: it is one slice of the mapped file betwee
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,8 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
     else:
         listing = run.selections.get(query.name)
         if listing is None:
-            listing = await _listing(request, snapshot, query)
+            with pins.beginning(client, query.name) if start_index == 1 else contextlib.nullcontext():
+                listing = await _listing(request, snapshot, query)
             known = run.trails.get(query.name)
             if start_index > 1 and known is not None and known.total != listing.total:
                 # Selected anew, and now more is known of what was served when.

@@ -17,8 +17,9 @@ Lives on the event loop, so there are no locks.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ from server.errors import RestartListError
 from snapshot.scim import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
     from server.listing import Listing
     from snapshot.reader import Snapshot
@@ -142,6 +143,8 @@ class Pins:
         # Newest run first in each list; the least recently used key first in the dictionary.
         self._runs: OrderedDict[Hashable, list[Run]] = OrderedDict()
         self._memory: OrderedDict[Hashable, int] = OrderedDict()
+        # Lists of which the first page is being made at this moment, in a thread.
+        self._beginning: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
         return sum(len(runs) for runs in self._runs.values())
@@ -150,7 +153,7 @@ class Pins:
         """Return the run that answers this page.
 
         Raises RestartListError if earlier pages may have come from another generation than can be served,
-        or if several clients share the key and this page may be any one's.
+        if several clients share the key and this page may be any one's, or if the first page is still being made.
         """
         now = self._clock()
         self._expire(now)
@@ -160,12 +163,25 @@ class Pins:
             self._drop_idle(runs, now)
         if start_index == 1:
             run = self._begin(key, runs, name, newest, now)
+        elif (client, name) in self._beginning:
+            raise RestartListError
         else:
             run = _continued(runs, name, start_index) or self._rejoin(key, client, name, newest)
         run.used_at = now
         if key in self._runs:
             self._runs.move_to_end(key)
         return run
+
+    @contextlib.contextmanager
+    def beginning(self, client: Client, name: ListName) -> Iterator[None]:
+        """Wait for what the first page of a list needs; until it is there, nobody can tell whose later pages are."""
+        self._beginning[client, name] += 1
+        try:
+            yield
+        finally:
+            self._beginning[client, name] -= 1
+            if not self._beginning[client, name]:
+                del self._beginning[client, name]
 
     def resume(self, client: Client, name: ListName, generation: int) -> Snapshot | None:
         """Return a generation that some pin holds, for a page that names it; the client's own run is used by that."""

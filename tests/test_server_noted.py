@@ -10,6 +10,7 @@ from server_fixtures import Directory, person, serving
 from server_raw import answer, asked
 
 from server import compression, projection
+from server.selecting import select
 
 PEOPLE = 600
 PAGE = "v2/Users?count=300&startIndex="
@@ -76,6 +77,33 @@ async def test_the_next_page_while_the_first_is_being_made(directory, gate, filt
         assert 200 == (await first).status
         again = await api.get(f"{PAGE}301{filtered}")
         assert again.status == 503 or marks(again) == {"G2"}
+
+
+async def test_the_next_page_while_the_first_is_being_selected(directory, monkeypatch):
+    """While a filter scans for the first page, a later one is refused: it need not be of an import before."""
+    waiting, go_on, scans = threading.Event(), threading.Event(), []
+
+    def slow_select(*arguments):
+        scans.append(arguments)
+        if len(scans) == 2:  # the first page after the second publication
+            waiting.set()
+            assert go_on.wait(10)
+        return select(*arguments)
+
+    monkeypatch.setattr("server.lists.select", slow_select)
+    filtered = "&filter=userName%20co%20%22user%22"
+    async with serving(directory) as api:
+        for start in (1, 301):
+            assert {"G1"} == marks(await api.get(f"{PAGE}{start}{filtered}"))
+        directory.run("UPDATE people SET last = 'G2'").publish()
+        await api.follow()
+        first = asyncio.create_task(api.get(f"{PAGE}1{filtered}"))
+        assert await asyncio.to_thread(waiting.wait, 10)
+        assert 503 == (await api.get(f"{PAGE}301{filtered}")).status
+        go_on.set()
+        assert {"G2"} == marks(await first)
+        assert {"G2"} == marks(await api.get(f"{PAGE}301{filtered}"))
+        assert not api.pins._beginning
 
 
 async def test_a_page_that_goes_through_the_queue_is_noted_first(directory, monkeypatch):
