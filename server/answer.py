@@ -15,7 +15,7 @@ from server.envelope import error_body
 from snapshot.scim import ScimVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -61,20 +61,6 @@ class Answer(web.StreamResponse):
         # Set on every answer before it is sent; holds nothing that could end a header line.
         self.request_id = ""
         self._request: web.BaseRequest | None = None
-        self._duties: list[Callable[[], None]] = []
-
-    def then(self, duty: Callable[[], None]) -> None:
-        """Do something before any other request can run; if this is sent in the same step, only after that.
-
-        So nothing may be awaited between this and the end of the handler, unless `fulfil` is called first.
-        """
-        self._duties.append(duty)
-
-    def fulfil(self) -> None:
-        """Do what is still to be done: this was sent, or something is about to be awaited."""
-        duties, self._duties = self._duties, []
-        for duty in duties:
-            duty()
 
     def encode(self, coding: str, body: bytes) -> None:
         """Put an encoded body in the place of the pieces."""
@@ -92,7 +78,6 @@ class Answer(web.StreamResponse):
         request, self._request = self._request, None
         if request is None:
             return
-        self.fulfil()
         packets, rest = self.packets(request)
         for packet in packets:
             await request.writer.write(packet)

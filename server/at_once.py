@@ -33,13 +33,15 @@ _AT_ONCE_BYTES = 2 << 20
 class AtOnce(web.RequestHandler):
     """One connection. Its handler, that of the server, answers every request with an Answer and raises nothing."""
 
-    __slots__ = ("_begun", "_handler")
+    __slots__ = ("_begun", "_handler", "_later")
 
     def __init__(self, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._handler = cast("Callable[[web.BaseRequest], Coroutine[Any, Any, Answer]]", server.request_handler)
         # The rest of the request that aiohttp takes from its queue next, if its handler has made a step already.
         self._begun: Awaitable[Answer] | None = None
+        # What is done after the step that a handler makes at this moment; None while none does.
+        self._later: list[Callable[[], None]] | None = None
         self._request_handler = self._go_on
         self._parser = cast("HttpRequestParser", _Parser(self._parser, self._answer))
 
@@ -63,35 +65,62 @@ class AtOnce(web.RequestHandler):
             return False
         writer = StreamWriter(self, self._loop)
         request = self._request_factory(message, payload, self, writer, self._task_handler)  # type: ignore[arg-type]
-        begun = self._handler(request)
+        later = self._later = []
         try:
-            awaited = begun.send(None)
-        except StopIteration as done:
-            answer: Answer = done.value
-            if answer.size > _AT_ONCE_BYTES or answer.keep_alive is False:
-                answer.fulfil()  # other requests run before this is sent
-                self._begun = _ready(answer)
+            answer = self._step(request)
+            if answer is None:
                 return False
-        except Exception:  # noqa: BLE001 (against the promise; aiohttp asks again, and tells of it)
-            return False
-        else:
-            self._begun = _resume(begun, awaited)
-            return False
-        packets, rest = answer.packets(request)
-        for packet in packets:
-            transport.write(packet)
-        transport.write(rest)
-        answer.fulfil()
+            packets, rest = answer.packets(request)
+            for packet in packets:
+                transport.write(packet)
+            transport.write(rest)
+        finally:
+            # Also when the handler waits or has failed: nothing else has run since it said so.
+            self._later = None
+            for duty in later:
+                duty()
         # What aiohttp notes of a request that it has answered.
         self._request_count += 1
         self._manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         return True
 
+    def _step(self, request: web.BaseRequest) -> Answer | None:
+        """Let the handler make its first step; return what can be sent at once. None: aiohttp has to go on."""
+        begun = self._handler(request)
+        try:
+            awaited = begun.send(None)
+        except StopIteration as done:
+            answer: Answer = done.value
+            if answer.size <= _AT_ONCE_BYTES and answer.keep_alive is not False:
+                return answer
+            self._begun = _ready(answer)
+        except Exception:  # noqa: BLE001 (against the promise; aiohttp asks again, and tells of it)
+            return None
+        else:
+            self._begun = _resume(begun, awaited)
+        return None
+
+    def later(self, duty: Callable[[], None]) -> None:
+        """Do something before any other request can run: after the answer was sent if that is in the same step."""
+        if self._later is None:
+            duty()
+        else:
+            self._later.append(duty)
+
     async def _go_on(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle the request that aiohttp took from its queue."""
         begun, self._begun = self._begun, None
         return await (self._handler(request) if begun is None else begun)
+
+
+def later(request: web.BaseRequest, duty: Callable[[], None]) -> None:
+    """Do what other requests have to find done, but this client need not wait for."""
+    protocol = request.protocol
+    if isinstance(protocol, AtOnce):
+        protocol.later(duty)
+    else:
+        duty()
 
 
 class _Parser:

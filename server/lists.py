@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from server.answer import scim_answer
+from server.at_once import later
 from server.cursors import Place, read_cursor, write_cursor
 from server.envelope import cursor_list_body, list_body
 from server.errors import ExpiredCursorError, NotReadyError, RestartListError
@@ -105,18 +106,13 @@ async def answer_list(request: web.BaseRequest, search: SearchRequest, types: tu
             run.keep_selection(query.name, listing)
         total = listing.total
         items, resources = listing.page(snapshot, version, first, search.count)
-    # Before anybody else is answered: whoever asks for the next page finds out here which snapshot goes on.
-    note = partial(pins.served, client, query.name, run, start_index, first + items + 1, total)
+    # Whoever asks for the next page finds out here which snapshot goes on.
+    later(request, partial(pins.served, client, query.name, run, start_index, first + items + 1, total))
     facts.quiet = start_index != 1
-    is_cut = bool(search.attributes or search.excluded)
-    if is_cut:
-        note()  # cutting down may be waited for
+    if search.attributes or search.excluded:
         resources = await cut_down(request, resources, query.types, search.attributes, search.excluded)
     body = list_body(version, total=total, start_index=start_index, items=items, resources=resources)
-    answer = scim_answer(version, *body)
-    if not is_cut:
-        answer.then(note)
-    return answer
+    return scim_answer(version, *body)
 
 
 async def _answer_look_up(

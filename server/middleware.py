@@ -65,7 +65,6 @@ def make_canonical(app: web.Application, handler: Handler) -> Handler:
         except Exception as error:  # noqa: BLE001 (told to the client and logged)
             response = error_answer(_scim_error(error, facts), route.version)
         if "Accept-Encoding" in headers and (compressor := app.get(COMPRESSOR)) is not None:
-            response.fulfil()  # a large body is waited for
             await compressor.compress(response, headers)
         response.request_id = request_id
         level = _level(facts, response.status)
